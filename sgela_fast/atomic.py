@@ -1,0 +1,111 @@
+"""Files and folders that are either complete or absent.
+
+Everything the package leaves behind is written beside its final place, flushed to disk and renamed, so that an
+interrupted job never leaves half a file under a final name.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sgela_fast.errors import OutputError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and run the command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the command again",
+    errno.EROFS: "the file system is read-only; choose another output path",
+    errno.EACCES: "permission is denied; choose another output path or change its permissions",
+    errno.EPERM: "permission is denied; choose another output path or change its permissions",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another output path",
+    errno.EISDIR: "there is a folder of that name; choose another output path",
+}
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Translate an :class:`OSError` met while writing ``path`` into one sentence with a remedy."""
+    reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; choose another output path")
+    return OutputError(f"cannot write {path}: {reason}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn every :class:`OSError` raised inside the block into an :class:`OutputError` that names ``path``."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def make_folder(path: Path) -> Path:
+    """Create ``path`` and its parents.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the folder's own entries, so that a rename inside it survives a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success flush it and rename it over ``path``.
+
+    For libraries that want to open the file themselves. On any error the temporary file is removed and whatever
+    was under ``path`` stays untouched.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with writing(path):
+        try:
+            yield temporary
+            descriptor = os.open(temporary, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Call ``write`` with a binary file and put the result under ``path`` in one step.
+
+    Raises:
+        OutputError: the file cannot be written; the previous content of ``path`` is kept.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write(file)
+        file.flush()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` (UTF-8) in one step."""
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace ``path`` by ``content`` as indented JSON in one step."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,1 @@
+"""Weights on disk: our run folders (safetensors) and the official TensorFlow 1 checkpoints."""

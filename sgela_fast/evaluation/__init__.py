@@ -1,0 +1,1 @@
+"""From a store of gait encodings to Re-ID figures."""

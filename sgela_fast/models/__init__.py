@@ -1,0 +1,1 @@
+"""The models, built from settings. They know tensors only: no files, no data sets, no command line."""

@@ -1,0 +1,4 @@
+"""Skeleton recordings: joint layouts, file formats, archives, windows, quality checks, the synthetic walker.
+
+Knows nothing of models.
+"""

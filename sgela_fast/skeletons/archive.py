@@ -1,0 +1,383 @@
+"""The archive: skeleton recordings packed for streaming and random access.
+
+A folder of
+
+* ``archive.json``: schema version, layout with joint names and parents, units, axes, totals. Written last; a folder
+  without it is an unfinished conversion.
+* ``frames-00000.npy``: float32 ``(frames, J, 3)``, metres, y up; recordings one behind the other.
+* ``recordings-00000.parquet``: one row per recording of that shard: name, person, first frame, frames, fps, lost
+  joints, source, then every further column (``split``, ``sensor`` ...) as text. It is renamed into place after its
+  frames and is the shard's commit point.
+
+NumPy and any Parquet reader open it without this package. Frames are memory-mapped and never loaded whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sgela_fast._version import __version__
+from sgela_fast.atomic import make_folder, replacing, write_file, write_json
+from sgela_fast.errors import DataError, OutputError
+from sgela_fast.skeletons.layouts import Layout, get_layout
+from sgela_fast.skeletons.recording import Recording, lost_joints
+
+SCHEMA = "sgela-fast/archive"
+SCHEMA_VERSION = 1
+INDEX = "archive.json"
+FIXED_COLUMNS = ("recording", "person", "shard", "first_frame", "frames", "fps", "lost_joints", "source")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What an archive knows about one recording without touching its frames."""
+
+    recording: str
+    person: str | None
+    shard: int
+    first_frame: int
+    frames: int
+    fps: float
+    lost_joints: int
+    source: str
+    extra: dict[str, str]
+
+
+class Archive:
+    """Read access to an archive folder.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        DataError: the folder is not a complete archive of a known version, or a shard is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.info = _read_index(self.path)
+        self.layout: Layout = get_layout(self.info["layout"]["name"])
+        self.rows: list[Row] = []
+        for shard in range(self.info["shards"]):
+            self.rows.extend(read_shard_rows(self.path, shard))
+        self._by_name = {row.recording: row for row in self.rows}
+        if len(self.rows) != self.info["recordings"]:
+            raise DataError(
+                f"{self.path} lists {self.info['recordings']} recordings but its tables hold {len(self.rows)}; "
+                "convert the source again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def _shards(self) -> list[np.ndarray]:
+        return [self._open_shard(shard) for shard in range(self.info["shards"])]
+
+    def _open_shard(self, shard: int) -> np.ndarray:
+        path = self.path / frames_name(shard)
+        try:
+            frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}); convert the source again") from error
+        needed = max((row.first_frame + row.frames for row in self.rows if row.shard == shard), default=0)
+        if frames.dtype != np.float32 or frames.shape[1:] != (len(self.layout), 3) or len(frames) != needed:
+            raise DataError(
+                f"{path} holds {frames.dtype} {frames.shape} where float32 ({needed}, {len(self.layout)}, 3) is "
+                "needed; convert the source again"
+            )
+        return frames
+
+    def frames_of(self, row: Row) -> np.ndarray:
+        """The recording's frames, ``(frames, J, 3)`` float32, a read-only view of the memory-mapped file."""
+        return self._shards[row.shard][row.first_frame : row.first_frame + row.frames]
+
+    def row(self, name: str) -> Row:
+        """The row of the recording called ``name``.
+
+        Raises:
+            DataError: there is no such recording.
+        """
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise DataError(
+                f"{self.path} has no recording {name!r}; see `sgela-fast inspect {self.path}`"
+            ) from None
+
+    def __getitem__(self, name: str) -> Recording:
+        row = self.row(name)
+        return Recording(
+            name=row.recording,
+            joints=self.frames_of(row),
+            layout=self.layout.name,
+            fps=row.fps,
+            person=row.person,
+            source=row.source,
+            extra=dict(row.extra),
+        )
+
+    def __iter__(self) -> Iterator[Recording]:
+        for row in self.rows:
+            yield self[row.recording]
+
+    @property
+    def persons(self) -> list[str]:
+        """Known identities, sorted."""
+        return sorted({row.person for row in self.rows if row.person is not None})
+
+    def select(self, column: str, value: str) -> list[Row]:
+        """Rows whose further column ``column`` (such as ``split``) equals ``value``.
+
+        Raises:
+            DataError: no recording has that column, or none has that value.
+        """
+        known = {row.extra[column] for row in self.rows if column in row.extra}
+        if not known:
+            columns = sorted({name for row in self.rows for name in row.extra})
+            raise DataError(
+                f"{self.path} has no column {column!r}; its columns are: {', '.join(columns) or 'none'}"
+            )
+        rows = [row for row in self.rows if row.extra.get(column) == value]
+        if not rows:
+            raise DataError(
+                f"column {column!r} of {self.path} never equals {value!r}; it holds: {', '.join(sorted(known))}"
+            )
+        return rows
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the tables and the frame checksums: names the content, not the place."""
+        digest = hashlib.sha256(json.dumps(self.info["layout"], sort_keys=True).encode())
+        for row, checksum in zip(self.rows, self._checksums(), strict=True):
+            digest.update(f"{row.recording}\0{row.person}\0{row.frames}\0{checksum}\n".encode())
+        return digest.hexdigest()
+
+    def _checksums(self) -> list[str]:
+        sums: list[str] = []
+        for shard in range(self.info["shards"]):
+            table = pq.read_table(self.path / rows_name(shard), columns=["frames_sha256"])
+            sums.extend(table.column(0).to_pylist())
+        return sums
+
+
+class ArchiveWriter:
+    """Write an archive shard by shard; a writer opened on an unfinished folder goes on behind its last whole shard.
+
+    Args:
+        path: the folder to make.
+        layout: layout of every recording.
+        plan: describes what is converted and how; a resumed conversion must state the same plan.
+        frames_per_shard: a shard is closed once it holds this many frames.
+
+    Raises:
+        OutputError: the folder holds a finished archive, or an unfinished one made by another plan.
+    """
+
+    def __init__(
+        self, path: str | Path, layout: Layout, plan: dict[str, Any], *, frames_per_shard: int = 1_000_000
+    ) -> None:
+        self.path = Path(path)
+        self.layout = layout
+        self.frames_per_shard = frames_per_shard
+        if (self.path / INDEX).exists():
+            raise OutputError(
+                f"{self.path} already holds an archive; choose another output path or remove it"
+            )
+        make_folder(self.path)
+        self._plan = plan
+        self._claim(plan)
+        self.done: list[Row] = []
+        self._shard = 0
+        while (self.path / rows_name(self._shard)).exists():
+            self.done.extend(read_shard_rows(self.path, self._shard))
+            self._shard += 1
+        self._names = {row.recording for row in self.done}
+        self._pending: list[Recording] = []
+
+    def _claim(self, plan: dict[str, Any]) -> None:
+        path = self.path / PLAN
+        plan = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "layout": self.layout.name, **plan}
+        if path.exists():
+            try:
+                found = json.loads(path.read_text())
+            except ValueError:
+                found = None
+            if found != plan:
+                raise OutputError(
+                    f"{self.path} holds an unfinished conversion made with other settings; remove it or choose "
+                    "another output path"
+                )
+        elif any(self.path.iterdir()):
+            raise OutputError(f"{self.path} is not empty and holds no archive; choose another output path")
+        else:
+            write_json(path, plan)
+
+    def add(self, recording: Recording) -> None:
+        """Append ``recording``; it is on disk once its shard is closed.
+
+        Raises:
+            DataError: another layout than the archive's, a name that is taken, or no frames.
+            OutputError: the shard cannot be written; shards already written stay.
+        """
+        if recording.layout != self.layout.name:
+            raise DataError(
+                f"recording {recording.name!r} has layout {recording.layout!r} but the archive has "
+                f"{self.layout.name!r}; name one target layout for all with --layout"
+            )
+        if recording.name in self._names:
+            raise DataError(f"two recordings are called {recording.name!r}; rename one of them")
+        if recording.frames == 0:
+            raise DataError(f"recording {recording.name!r} ({recording.source}) has no frames; leave it out")
+        self._names.add(recording.name)
+        self._pending.append(recording)
+        if sum(item.frames for item in self._pending) >= self.frames_per_shard:
+            self.flush()
+
+    def flush(self) -> None:
+        """Close the current shard: write its frames, then its table, which commits it."""
+        if not self._pending:
+            return
+        joints = np.concatenate([item.joints for item in self._pending]).astype(np.float32, copy=False)
+        write_file(
+            self.path / frames_name(self._shard), lambda file: np.save(file, joints, allow_pickle=False)
+        )
+        table = _rows_table(self._pending, self._shard)
+        with replacing(self.path / rows_name(self._shard)) as temporary:
+            pq.write_table(table, temporary)
+        self.done.extend(read_shard_rows(self.path, self._shard))
+        self._pending.clear()
+        self._shard += 1
+
+    def finish(self, **notes: Any) -> Archive:
+        """Close the last shard, write ``archive.json`` and open the result.
+
+        Raises:
+            DataError: nothing was added.
+        """
+        self.flush()
+        if not self.done:
+            raise DataError(f"nothing to write into {self.path}: the source has no usable recording")
+        write_json(
+            self.path / INDEX,
+            {
+                "schema": SCHEMA,
+                "schema_version": SCHEMA_VERSION,
+                "made_by": f"sgela_fast {__version__}",
+                "layout": {
+                    "name": self.layout.name,
+                    "joints": list(self.layout.joints),
+                    "parents": list(self.layout.parents),
+                },
+                "units": "metre",
+                "axes": "right-handed, y up, float32 (frames, joints, xyz)",
+                "shards": self._shard,
+                "recordings": len(self.done),
+                "frames": sum(row.frames for row in self.done),
+                "persons": len({row.person for row in self.done if row.person is not None}),
+                "plan": self._plan,
+                **notes,
+            },
+        )
+        (self.path / PLAN).unlink(missing_ok=True)
+        return Archive(self.path)
+
+
+PLAN = "unfinished.json"
+
+
+def frames_name(shard: int) -> str:
+    """File name of a shard's frames."""
+    return f"frames-{shard:05d}.npy"
+
+
+def rows_name(shard: int) -> str:
+    """File name of a shard's table."""
+    return f"recordings-{shard:05d}.parquet"
+
+
+def is_archive(path: Path) -> bool:
+    """Whether ``path`` is a folder with a finished archive."""
+    return (path / INDEX).is_file()
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder; give the folder that `sgela-fast convert` made")
+    index = path / INDEX
+    if not index.exists():
+        if (path / PLAN).exists():
+            raise DataError(
+                f"{path} is an unfinished conversion; run the same `sgela-fast convert` again to finish it"
+            )
+        raise DataError(f"{path} is not an archive: it has no {INDEX}; make one with `sgela-fast convert`")
+    try:
+        info: dict[str, Any] = json.loads(index.read_text())
+        schema, version = info["schema"], info["schema_version"]
+        _ = info["layout"]["name"], info["shards"], info["recordings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{index} is damaged ({error!r}); convert the source again") from error
+    if schema != SCHEMA:
+        raise DataError(f"{index} is of kind {schema!r}, not {SCHEMA!r}; give a skeleton archive")
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"{index} has schema version {version} but this release reads version {SCHEMA_VERSION}; "
+            "convert the source again or use a matching release"
+        )
+    return info
+
+
+def read_shard_rows(path: Path, shard: int) -> list[Row]:
+    """The rows of one committed shard.
+
+    Raises:
+        DataError: the table is missing or damaged.
+    """
+    file = path / rows_name(shard)
+    try:
+        table = pq.read_table(file)
+        columns = {name: table.column(name).to_pylist() for name in table.column_names}
+        further = [name for name in columns if name not in FIXED_COLUMNS and name != "frames_sha256"]
+        return [
+            Row(
+                *(columns[name][index] for name in FIXED_COLUMNS),
+                extra={name: columns[name][index] for name in further if columns[name][index] is not None},
+            )
+            for index in range(table.num_rows)
+        ]
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise DataError(f"{file} cannot be read ({error}); convert the source again") from error
+
+
+def _rows_table(recordings: Sequence[Recording], shard: int) -> pa.Table:
+    first_frames = np.cumsum([0, *(item.frames for item in recordings)])[:-1]
+    columns: dict[str, pa.Array] = {
+        "recording": pa.array([item.name for item in recordings], pa.string()),
+        "person": pa.array([item.person for item in recordings], pa.string()),
+        "shard": pa.array([shard] * len(recordings), pa.int32()),
+        "first_frame": pa.array(first_frames, pa.int64()),
+        "frames": pa.array([item.frames for item in recordings], pa.int64()),
+        "fps": pa.array([item.fps for item in recordings], pa.float64()),
+        "lost_joints": pa.array([int(lost_joints(item.joints).sum()) for item in recordings], pa.int64()),
+        "source": pa.array([item.source for item in recordings], pa.string()),
+    }
+    for name in sorted({name for item in recordings for name in item.extra}):
+        columns[name] = pa.array([item.extra.get(name) for item in recordings], pa.string())
+    columns["frames_sha256"] = pa.array(
+        [
+            hashlib.sha256(np.ascontiguousarray(item.joints, np.float32).data).hexdigest()
+            for item in recordings
+        ],
+        pa.string(),
+    )
+    return pa.table(columns)

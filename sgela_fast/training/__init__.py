@@ -1,0 +1,1 @@
+"""Fit a model to an archive without labels; leaves a run folder."""
