@@ -10,7 +10,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from sgela_fast._version import __version__
 from sgela_fast.errors import SgelaError
@@ -71,7 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _print_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     if issubclass(category, UserWarning):
         print(f"sgela-fast: note: {message}", file=sys.stderr)
 

@@ -111,9 +111,7 @@ class Archive:
         try:
             return self._by_name[name]
         except KeyError:
-            raise DataError(
-                f"{self.path} has no recording {name!r}; see `sgela-fast inspect {self.path}`"
-            ) from None
+            raise DataError(f"{self.path} has no recording {name!r}; see `sgela-fast inspect {self.path}`") from None
 
     def __getitem__(self, name: str) -> Recording:
         row = self.row(name)
@@ -145,9 +143,7 @@ class Archive:
         known = {row.extra[column] for row in self.rows if column in row.extra}
         if not known:
             columns = sorted({name for row in self.rows for name in row.extra})
-            raise DataError(
-                f"{self.path} has no column {column!r}; its columns are: {', '.join(columns) or 'none'}"
-            )
+            raise DataError(f"{self.path} has no column {column!r}; its columns are: {', '.join(columns) or 'none'}")
         rows = [row for row in self.rows if row.extra.get(column) == value]
         if not rows:
             raise DataError(
@@ -191,9 +187,7 @@ class ArchiveWriter:
         self.layout = layout
         self.frames_per_shard = frames_per_shard
         if (self.path / INDEX).exists():
-            raise OutputError(
-                f"{self.path} already holds an archive; choose another output path or remove it"
-            )
+            raise OutputError(f"{self.path} already holds an archive; choose another output path or remove it")
         make_folder(self.path)
         self._plan = plan
         self._claim(plan)
@@ -249,9 +243,7 @@ class ArchiveWriter:
         if not self._pending:
             return
         joints = np.concatenate([item.joints for item in self._pending]).astype(np.float32, copy=False)
-        write_file(
-            self.path / frames_name(self._shard), lambda file: np.save(file, joints, allow_pickle=False)
-        )
+        write_file(self.path / frames_name(self._shard), lambda file: np.save(file, joints, allow_pickle=False))
         table = _rows_table(self._pending, self._shard)
         with replacing(self.path / rows_name(self._shard)) as temporary:
             pq.write_table(table, temporary)
@@ -317,9 +309,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     index = path / INDEX
     if not index.exists():
         if (path / PLAN).exists():
-            raise DataError(
-                f"{path} is an unfinished conversion; run the same `sgela-fast convert` again to finish it"
-            )
+            raise DataError(f"{path} is an unfinished conversion; run the same `sgela-fast convert` again to finish it")
         raise DataError(f"{path} is not an archive: it has no {INDEX}; make one with `sgela-fast convert`")
     try:
         info: dict[str, Any] = json.loads(index.read_text())
@@ -350,7 +340,7 @@ def read_shard_rows(path: Path, shard: int) -> list[Row]:
         further = [name for name in columns if name not in FIXED_COLUMNS and name != "frames_sha256"]
         return [
             Row(
-                *(columns[name][index] for name in FIXED_COLUMNS),
+                **{name: columns[name][index] for name in FIXED_COLUMNS},
                 extra={name: columns[name][index] for name in further if columns[name][index] is not None},
             )
             for index in range(table.num_rows)
@@ -374,10 +364,7 @@ def _rows_table(recordings: Sequence[Recording], shard: int) -> pa.Table:
     for name in sorted({name for item in recordings for name in item.extra}):
         columns[name] = pa.array([item.extra.get(name) for item in recordings], pa.string())
     columns["frames_sha256"] = pa.array(
-        [
-            hashlib.sha256(np.ascontiguousarray(item.joints, np.float32).data).hexdigest()
-            for item in recordings
-        ],
+        [hashlib.sha256(np.ascontiguousarray(item.joints, np.float32).data).hexdigest() for item in recordings],
         pa.string(),
     )
     return pa.table(columns)

@@ -29,9 +29,7 @@ class WindowConfig:
         if self.frames < 1:
             raise ConfigError(f"window.frames is {self.frames}; it must be at least 1")
         if self.stride < 0:
-            raise ConfigError(
-                f"window.stride is {self.stride}; give a positive number, or 0 for half a window"
-            )
+            raise ConfigError(f"window.stride is {self.stride}; give a positive number, or 0 for half a window")
         if self.trim < 0:
             raise ConfigError(f"window.trim is {self.trim}; it must not be negative")
 

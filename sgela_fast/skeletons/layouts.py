@@ -124,8 +124,7 @@ _LAYOUTS = {
             "spine_base",
             "spine_base spine_mid<spine_base neck<spine_mid head<neck "
             "shoulder_left<neck elbow_left<shoulder_left wrist_left<elbow_left "
-            "shoulder_right<neck elbow_right<shoulder_right wrist_right<elbow_right"
-            + _LEGS.format(root="spine_base"),
+            "shoulder_right<neck elbow_right<shoulder_right wrist_right<elbow_right" + _LEGS.format(root="spine_base"),
         ),
         # OpenPose key points lifted to three dimensions, as used with CASIA-B.
         _layout(
@@ -204,7 +203,5 @@ def convert_joints(joints: np.ndarray, source: Layout, target: Layout) -> np.nda
         DataError: the joint axis does not fit ``source``, or the layouts cannot be mapped.
     """
     if joints.shape[-2] != len(source):
-        raise DataError(
-            f"layout {source.name!r} has {len(source)} joints but the data has {joints.shape[-2]}"
-        )
+        raise DataError(f"layout {source.name!r} has {len(source)} joints but the data has {joints.shape[-2]}")
     return joints[..., list(joint_map(source, target)), :]
