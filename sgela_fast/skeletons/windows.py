@@ -50,13 +50,15 @@ def center_frames(joints: np.ndarray, layout: Layout, center: str) -> np.ndarray
 
 def usable_frames(joints: np.ndarray) -> np.ndarray:
     """Which frames have every joint, ``(frames,)`` bool."""
-    return ~lost_joints(joints).any(axis=-1)
+    lost: np.ndarray = lost_joints(joints).any(axis=-1)
+    return ~lost
 
 
 def valid_windows(usable: np.ndarray, starts: np.ndarray, frames: int) -> np.ndarray:
     """Which windows consist of usable frames only, ``(windows,)`` bool."""
     bad = np.concatenate([[0], np.cumsum(~usable)])
-    return np.asarray(bad[starts + frames] == bad[starts])
+    clean: np.ndarray = bad[starts + frames] == bad[starts]
+    return clean
 
 
 @dataclass(frozen=True)

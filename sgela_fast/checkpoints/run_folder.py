@@ -1,0 +1,165 @@
+"""The run folder: a trained model, its settings and its history.
+
+* ``run.json``: schema version, model, window and training settings, joint layout, fingerprint of the archive, state.
+* ``model.safetensors``: the weights, in the reference model's state dict.
+* ``config.yaml``: the same settings as a file that ``sgela-fast train --config`` takes.
+* ``history.json``: losses over time. ``checkpoints/``, ``tensorboard/``: see :mod:`sgela_fast.training`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sgela_fast._version import __version__
+from sgela_fast.atomic import make_folder, replacing, write_json
+from sgela_fast.errors import CheckpointError, ConfigError
+from sgela_fast.models.config import SGELAConfig
+from sgela_fast.models.sgela import Backend, build_model
+from sgela_fast.reference.sgela import SGELA
+from sgela_fast.skeletons.config import WindowConfig
+
+SCHEMA = "sgela-fast/run"
+SCHEMA_VERSION = 1
+INDEX = "run.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A loaded run folder; ``model`` is in evaluation mode."""
+
+    path: Path
+    model: SGELA
+    model_config: SGELAConfig
+    window: WindowConfig
+    layout: str
+    model_hash: str
+    info: dict[str, Any]
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Replace the safetensors file ``path`` in one step."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        CheckpointError: missing, truncated or not a safetensors file.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; give a run folder that training has finished at least once") from (
+            error
+        )
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); restore it or train again") from error
+
+
+def write_info(path: Path, info: dict[str, Any]) -> None:
+    """Write ``run.json`` of the run folder ``path``, with the schema's own entries."""
+    head = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "made_by": f"sgela_fast {__version__}"}
+    write_json(path / INDEX, {**head, **info})
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """Read ``run.json`` of the run folder ``path``.
+
+    Raises:
+        CheckpointError: no run folder, a damaged one, or one of another schema version.
+    """
+    index = path / INDEX
+    try:
+        info: dict[str, Any] = json.loads(index.read_text())
+        schema, version = info["schema"], info["schema_version"]
+        _ = info["model"], info["window"], info["layout"]
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is not a run folder: it has no {INDEX}; give the folder made by `train`") from (
+            error
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{index} is damaged ({error!r}); restore it or train again") from error
+    if schema != SCHEMA or version != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{index} is {schema!r} version {version} but this release reads {SCHEMA!r} version {SCHEMA_VERSION}; "
+            "use a matching release"
+        )
+    return info
+
+
+def write_run(
+    path: str | Path, model: SGELA, *, window: WindowConfig, layout: str, info: dict[str, Any] | None = None
+) -> None:
+    """Write a run folder around ``model``; weights first, ``run.json`` last.
+
+    Args:
+        path: the folder.
+        model: its weights and configuration are written.
+        window: how skeletons become the windows that it reads.
+        layout: joint layout that it reads.
+        info: further entries of ``run.json``.
+    """
+    folder = make_folder(Path(path))
+    save_weights(folder / WEIGHTS, model.state_dict())
+    settings = {"model": asdict(model.config), "window": asdict(window), "layout": layout}
+    write_info(folder, {**settings, **(info or {})})
+
+
+def load_run(path: str | Path, backend: Backend = "auto", device: torch.device | str = "cpu") -> Run:
+    """Load a run folder for encoding.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or belongs to another model.
+        ConfigError: the backend does not exist here.
+    """
+    folder = Path(path)
+    info = read_info(folder)
+    try:
+        config = SGELAConfig(**info["model"])
+        window = WindowConfig(**info["window"])
+    except (TypeError, ConfigError) as error:
+        raise CheckpointError(f"{folder / INDEX} has settings that this release does not know ({error})") from error
+    model = build_model(config, backend)
+    load_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
+    return Run(
+        path=folder,
+        model=model.to(device).eval(),
+        model_config=config,
+        window=window,
+        layout=info["layout"],
+        model_hash=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+        info=info,
+    )
+
+
+def load_weights(model: SGELA, weights: dict[str, Tensor], path: Path) -> None:
+    """Copy ``weights`` into ``model``.
+
+    Raises:
+        CheckpointError: names or shapes differ from the model's, or a weight is not finite.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted != found:
+        name = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))[0]
+        raise CheckpointError(
+            f"{path} belongs to another model: {name!r} is {found.get(name, 'absent')} there but "
+            f"{wanted.get(name, 'absent')} by the settings; give weights and settings of one run"
+        )
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path} holds values that are not finite in {name!r}; train again")
+    model.load_state_dict(weights)

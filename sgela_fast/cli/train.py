@@ -1,0 +1,62 @@
+"""``sgela-fast train``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from sgela_fast.models.config import SGELAConfig
+from sgela_fast.skeletons.config import WindowConfig
+from sgela_fast.training.config import Preset, TrainingConfig
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the sub-command's arguments."""
+    parser.add_argument("archive", type=str, help="archive folder, as `sgela-fast convert` or `walkers` makes it")
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_argument("--out", type=str, required=True, help="run folder to make")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    parser.add_argument(
+        "--preset",
+        type=Preset | None,
+        help="sets model.variant and training.preset together: the released code's way or the paper's",
+    )
+    parser.add_class_arguments(SGELAConfig, "model")
+    parser.add_class_arguments(WindowConfig, "window")
+    parser.add_class_arguments(TrainingConfig, "training")
+
+
+def run(args: Namespace) -> None:
+    """Train and print where the run is and what it ended with."""
+    from sgela_fast.cli.progress import Progress
+    from sgela_fast.training.trainer import train
+
+    model, window, training = settings(args)
+    with Progress("Training", None, "steps") as progress:
+        result = train(
+            args.archive,
+            args.out,
+            model,
+            window,
+            training,
+            resume=args.resume,
+            progress=progress.advance,
+            announce=lambda line: print(line, file=sys.stderr),
+        )
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
+    watched = "" if result.validation is None else f", {result.validation:.4f} on recordings kept aside"
+    print(f"{result.state} after {result.step} steps ({result.epochs:.2f} epochs)")
+    print(f"L_R {result.reconstruction:.4f} a window{watched}; L_A {result.attention:.4f}")
+    print(f"run folder: {result.run}")
+
+
+def settings(args: Namespace) -> tuple[SGELAConfig, WindowConfig, TrainingConfig]:
+    """Model, window and training settings out of parsed arguments, ``--preset`` applied."""
+    model, window, training = (dict(vars(args[name])) for name in ("model", "window", "training"))
+    if args.preset:
+        model["variant"] = training["preset"] = args.preset
+    return SGELAConfig(**model), WindowConfig(**window), TrainingConfig(**training)

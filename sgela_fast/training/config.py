@@ -1,0 +1,87 @@
+"""Settings of self-supervised training. Imports no torch: the command line reads this for its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sgela_fast.errors import ConfigError
+
+Preset = Literal["official", "paper"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the gait encoder is trained; every ``None`` is filled in by ``preset``.
+
+    ``preset="official"`` trains as the released code does, ``preset="paper"`` as section 4.1 of the paper says.
+
+    Attributes:
+        preset: which of the two.
+        split: column of the archive that names each recording's side; empty uses all recordings.
+        train_value: value of that column that marks recordings to train on.
+        epochs: passes over the training windows (released code: at most 400; the paper gives no number).
+        max_steps: stop after this many optimiser steps; 0 for no limit.
+        budget_minutes: stop cleanly when this much time has been spent training, resumed parts included; 0 for none.
+        batch: windows in a step; a last incomplete batch is left out.
+        optimiser: ``adam`` (released code; epsilon placed as TensorFlow 1 does) or ``sgd`` with momentum (paper).
+        learning_rate: constant.
+        momentum: of ``sgd``.
+        clip: every gradient entry is cut to [-clip, clip], weight decay included; 0 for no clipping.
+        shuffle: ``once-per-axis`` (released code: one order per axis, drawn once and kept), ``once`` (the same for
+            all axes) or ``epoch`` (a fresh order every epoch, the same for all axes).
+        validation: share of the training recordings kept aside to watch the reconstruction loss; 0 for none.
+        seed: of initial weights and order.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        backend: ``auto``, ``reference`` or ``fused``.
+        threads: CPU threads; 0 leaves torch's own choice.
+        checkpoint_every: optimiser steps between checkpoints.
+        keep_checkpoints: how many checkpoints are kept, newest first.
+        log_every: optimiser steps between log entries.
+        tensorboard: write TensorBoard scalars and attention heat maps.
+    """
+
+    preset: Preset = "official"
+    split: str = "split"
+    train_value: str = "train"
+    epochs: int = 400
+    max_steps: int = 0
+    budget_minutes: float = 0.0
+    batch: int = 128
+    optimiser: Literal["adam", "sgd"] | None = None
+    learning_rate: float = 0.0005
+    momentum: float = 0.9
+    clip: float | None = None
+    shuffle: Literal["once-per-axis", "once", "epoch"] | None = None
+    validation: float = 0.02
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    backend: Literal["auto", "reference", "fused"] = "auto"
+    threads: int = 0
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    log_every: int = 50
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if self.preset not in _PRESETS:
+            raise ConfigError(f"training.preset is {self.preset!r}; choose official or paper")
+        for name, value in _PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for name in ("epochs", "batch", "checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"training.learning_rate is {self.learning_rate}; it must be positive")
+        if not 0 <= self.validation < 1:
+            raise ConfigError(f"training.validation is {self.validation}; it must be in [0, 1)")
+        if (self.clip or 0) < 0:
+            raise ConfigError(f"training.clip is {self.clip}; give a positive bound, or 0 for no clipping")
+
+
+_PRESETS: dict[str, dict[str, object]] = {
+    "official": {"optimiser": "adam", "clip": 5.0, "shuffle": "once-per-axis"},
+    # The paper names no clipping; without it plain sums over a batch of 128 windows diverge under momentum.
+    "paper": {"optimiser": "sgd", "clip": 5.0, "shuffle": "epoch"},
+}
