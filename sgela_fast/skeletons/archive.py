@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ SCHEMA = "sgela-fast/archive"
 SCHEMA_VERSION = 1
 INDEX = "archive.json"
 FIXED_COLUMNS = ("recording", "person", "shard", "first_frame", "frames", "fps", "lost_joints", "source")
+CHECKSUM = "frames_sha256"
 
 
 @dataclass(frozen=True)
@@ -85,18 +86,7 @@ class Archive:
         return [self._open_shard(shard) for shard in range(self.info["shards"])]
 
     def _open_shard(self, shard: int) -> np.ndarray:
-        path = self.path / frames_name(shard)
-        try:
-            frames = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}); convert the source again") from error
-        needed = max((row.first_frame + row.frames for row in self.rows if row.shard == shard), default=0)
-        if frames.dtype != np.float32 or frames.shape[1:] != (len(self.layout), 3) or len(frames) != needed:
-            raise DataError(
-                f"{path} holds {frames.dtype} {frames.shape} where float32 ({needed}, {len(self.layout)}, 3) is "
-                "needed; convert the source again"
-            )
-        return frames
+        return open_shard_frames(self.path, shard, [row for row in self.rows if row.shard == shard], self.layout)
 
     def frames_of(self, row: Row) -> np.ndarray:
         """The recording's frames, ``(frames, J, 3)`` float32, a read-only view of the memory-mapped file."""
@@ -159,10 +149,23 @@ class Archive:
             digest.update(f"{row.recording}\0{row.person}\0{row.frames}\0{checksum}\n".encode())
         return digest.hexdigest()
 
+    def verify(self) -> None:
+        """Read every frame and compare it with its checksum.
+
+        Raises:
+            DataError: a shard is damaged; names the first recording whose frames changed.
+        """
+        for row, checksum in zip(self.rows, self._checksums(), strict=True):
+            if _checksum(self.frames_of(row)) != checksum:
+                raise DataError(
+                    f"{self.path / frames_name(row.shard)} is damaged: the frames of {row.recording!r} do not "
+                    "fit their checksum; convert the source again"
+                )
+
     def _checksums(self) -> list[str]:
         sums: list[str] = []
         for shard in range(self.info["shards"]):
-            table = pq.read_table(self.path / rows_name(shard), columns=["frames_sha256"])
+            table = pq.read_table(self.path / rows_name(shard), columns=[CHECKSUM])
             sums.extend(table.column(0).to_pylist())
         return sums
 
@@ -194,10 +197,17 @@ class ArchiveWriter:
         self.done: list[Row] = []
         self._shard = 0
         while (self.path / rows_name(self._shard)).exists():
-            self.done.extend(read_shard_rows(self.path, self._shard))
+            rows = read_shard_rows(self.path, self._shard)
+            open_shard_frames(self.path, self._shard, rows, layout)
+            self.done.extend(rows)
             self._shard += 1
         self._names = {row.recording for row in self.done}
         self._pending: list[Recording] = []
+        self._pending_frames = 0
+
+    def __len__(self) -> int:
+        """Recordings that were added so far, on disk or not."""
+        return len(self.done) + len(self._pending)
 
     def _claim(self, plan: dict[str, Any]) -> None:
         path = self.path / PLAN
@@ -209,8 +219,8 @@ class ArchiveWriter:
                 found = None
             if found != plan:
                 raise OutputError(
-                    f"{self.path} holds an unfinished conversion made with other settings; remove it or choose "
-                    "another output path"
+                    f"{self.path} holds an unfinished conversion of other recordings or with other settings; remove "
+                    "it or choose another output path"
                 )
         elif any(self.path.iterdir()):
             raise OutputError(f"{self.path} is not empty and holds no archive; choose another output path")
@@ -231,25 +241,46 @@ class ArchiveWriter:
             )
         if recording.name in self._names:
             raise DataError(f"two recordings are called {recording.name!r}; rename one of them")
+        reserved = sorted({*FIXED_COLUMNS, CHECKSUM} & recording.extra.keys())
+        if reserved:
+            raise DataError(
+                f"recording {recording.name!r} ({recording.source}) has a further column called {reserved[0]!r}, which "
+                "the archive keeps for itself; rename the column"
+            )
         if recording.frames == 0:
             raise DataError(f"recording {recording.name!r} ({recording.source}) has no frames; leave it out")
         self._names.add(recording.name)
         self._pending.append(recording)
-        if sum(item.frames for item in self._pending) >= self.frames_per_shard:
+        self._pending_frames += recording.frames
+        if self._pending_frames >= self.frames_per_shard:
             self.flush()
+
+    def discard(self) -> None:
+        """Remove what the writer made, unless it holds a whole shard already."""
+        if not self.done:
+            (self.path / PLAN).unlink(missing_ok=True)
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
 
     def flush(self) -> None:
         """Close the current shard: write its frames, then its table, which commits it."""
         if not self._pending:
             return
-        joints = np.concatenate([item.joints for item in self._pending]).astype(np.float32, copy=False)
-        write_file(self.path / frames_name(self._shard), lambda file: np.save(file, joints, allow_pickle=False))
+        write_file(self.path / frames_name(self._shard), self._write_frames)
         table = _rows_table(self._pending, self._shard)
         with replacing(self.path / rows_name(self._shard)) as temporary:
             pq.write_table(table, temporary)
         self.done.extend(read_shard_rows(self.path, self._shard))
         self._pending.clear()
+        self._pending_frames = 0
         self._shard += 1
+
+    def _write_frames(self, file: BinaryIO) -> None:
+        # Piece by piece: joining the recordings first would double the memory that a shard takes.
+        shape = (self._pending_frames, len(self.layout), 3)
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for item in self._pending:
+            file.write(np.ascontiguousarray(item.joints, "<f4").data)
 
     def finish(self, **notes: Any) -> Archive:
         """Close the last shard, write ``archive.json`` and open the result.
@@ -337,7 +368,7 @@ def read_shard_rows(path: Path, shard: int) -> list[Row]:
     try:
         table = pq.read_table(file)
         columns = {name: table.column(name).to_pylist() for name in table.column_names}
-        further = [name for name in columns if name not in FIXED_COLUMNS and name != "frames_sha256"]
+        further = [name for name in columns if name not in FIXED_COLUMNS and name != CHECKSUM]
         return [
             Row(
                 **{name: columns[name][index] for name in FIXED_COLUMNS},
@@ -347,6 +378,30 @@ def read_shard_rows(path: Path, shard: int) -> list[Row]:
         ]
     except (OSError, pa.ArrowException, KeyError) as error:
         raise DataError(f"{file} cannot be read ({error}); convert the source again") from error
+
+
+def open_shard_frames(path: Path, shard: int, rows: Sequence[Row], layout: Layout) -> np.ndarray:
+    """Memory-map the frames of one shard, ``(frames, J, 3)`` float32.
+
+    Raises:
+        DataError: the file is missing, cut off, or does not hold the frames that ``rows`` list.
+    """
+    file = path / frames_name(shard)
+    try:
+        frames: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}); convert the source again") from error
+    needed = sum(row.frames for row in rows)
+    if frames.dtype != np.float32 or frames.shape != (needed, len(layout), 3):
+        raise DataError(
+            f"{file} holds {frames.dtype} {frames.shape} where float32 ({needed}, {len(layout)}, 3) is needed; convert "
+            "the source again"
+        )
+    return frames
+
+
+def _checksum(joints: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(joints, np.float32).data).hexdigest()
 
 
 def _rows_table(recordings: Sequence[Recording], shard: int) -> pa.Table:
@@ -363,8 +418,5 @@ def _rows_table(recordings: Sequence[Recording], shard: int) -> pa.Table:
     }
     for name in sorted({name for item in recordings for name in item.extra}):
         columns[name] = pa.array([item.extra.get(name) for item in recordings], pa.string())
-    columns["frames_sha256"] = pa.array(
-        [hashlib.sha256(np.ascontiguousarray(item.joints, np.float32).data).hexdigest() for item in recordings],
-        pa.string(),
-    )
+    columns[CHECKSUM] = pa.array([_checksum(item.joints) for item in recordings], pa.string())
     return pa.table(columns)

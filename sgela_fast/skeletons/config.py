@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sgela_fast.errors import ConfigError
+
+JOINT_MAPS = ("anatomical", "compat")
+SLOTS = ("0", "1", "auto")
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,62 @@ class WindowConfig:
         Empty if the recording is too short to hold one window between its trimmed ends.
         """
         return range(self.trim, frames - self.trim - self.frames + 1, self.step)
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What some file formats leave open; the other formats ignore it.
+
+    Attributes:
+        slot: which of the two users in a Kinect v1 frame of 40 rows is read (BIWI, IAS): ``0``, ``1``, or ``auto`` for
+            the one that is tracked in more frames. The released code reads slot 0.
+        keep_untracked: keep frames with an untracked joint (BIWI, IAS) and mark that joint as lost; by default such a
+            frame is dropped, as the released code does.
+        every: keep every n-th frame of motion capture (CMU, 120 frames per second); 4 gives a Kinect's 30.
+        pickled_ids: read the persons of the authors' preprocessed arrays from their pickled ``ids_*.npy`` where there
+            is no plain ``frame_id_*.npy``. The file is interpreted, never executed.
+    """
+
+    slot: str = "0"
+    keep_untracked: bool = False
+    every: int = 4
+    pickled_ids: bool = False
+
+    def __post_init__(self) -> None:
+        if self.slot not in SLOTS:
+            raise ConfigError(f"slot is {self.slot!r}; choose one of: {', '.join(SLOTS)}")
+        if self.every < 1:
+            raise ConfigError(f"every is {self.every}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """How recordings become an archive.
+
+    Attributes:
+        format: name of the file format, or ``auto`` to tell it from the content.
+        layout: joint layout of the archive, or ``keep`` for the recordings' own.
+        joint_map: ``anatomical`` takes left and right from the joints' names; ``compat`` exchanges them, which for KGBD
+            gives the joint order of the released code.
+        manifest: CSV file whose persons, splits and further columns override what names and folders say.
+        strict: stop at the first recording at fault instead of leaving it out and listing it.
+        min_frames: recordings with fewer frames are left out.
+        frames_per_shard: a shard of the archive is closed once it holds this many frames.
+        reader: what some formats leave open.
+    """
+
+    format: str = "auto"
+    layout: str = "keep"
+    joint_map: str = "anatomical"
+    manifest: str | None = None
+    strict: bool = False
+    min_frames: int = 1
+    frames_per_shard: int = 1_000_000
+    reader: ReaderOptions = field(default_factory=ReaderOptions)
+
+    def __post_init__(self) -> None:
+        if self.joint_map not in JOINT_MAPS:
+            raise ConfigError(f"joint_map is {self.joint_map!r}; choose one of: {', '.join(JOINT_MAPS)}")
+        for name in ("min_frames", "frames_per_shard"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
