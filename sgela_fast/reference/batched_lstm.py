@@ -55,11 +55,7 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, layer: LSTMLayer) -> tuple[Tensor
 
 
 def batched_lstm(
-    input: Tensor,
-    layers: Sequence[LSTMLayer],
-    initial_state: LSTMState | None = None,
-    *,
-    lengths: Tensor | None = None,
+    input: Tensor, layers: Sequence[LSTMLayer], initial_state: LSTMState | None = None, *, lengths: Tensor | None = None
 ) -> tuple[Tensor, LSTMState]:
     """Run G independent LSTMs over their sequences.
 
@@ -83,7 +79,7 @@ def batched_lstm(
         else:
             h, c = initial_state.h[index], initial_state.c[index]
         # The input's share of the gates needs no recurrence: one product for all steps.
-        flat = sequence.reshape(groups, batch * steps, -1)
+        flat = sequence.flatten(1, 2)  # (G, B * T, I)
         projected = torch.baddbmm(layer.bias[:, None], flat, layer.weight_ih.mT)
         projected = projected.view(groups, batch, steps, 4 * hidden)
         outputs = []

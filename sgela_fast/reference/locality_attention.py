@@ -62,6 +62,8 @@ def expected_positions(
     """The positions p_t: counted from the end (``reverse``, the paper's), from the start, or as given."""
     if isinstance(centers, Tensor):
         return centers.to(like.dtype)
+    if centers not in (None, "reverse", "identity"):
+        raise ValueError(f"centers is {centers!r}; give reverse, identity or a tensor of positions")
     steps = torch.arange(first_step, first_step + queries, device=like.device, dtype=like.dtype)
     return steps if centers == "identity" else keys - 1 - steps
 
@@ -92,7 +94,8 @@ def locality_attention(
         sigma: width of the locality mask, in positions.
         window: half width outside which the mask is 0; ``None`` for none.
         scale: factor on the scores; the paper has 1.
-        key_padding_mask: ``(..., Tk)`` bool, True where a key is padding.
+        key_padding_mask: ``(..., Tk)`` bool, True where a key is padding. Padding takes no weight; a sequence of
+            nothing but padding has zeros for context and loss. Padded keys and values must be finite.
         first_step: decoding step of the first query row, for decoding one row at a time.
         mode: ``bas`` (Eq. 4), ``mbas`` (Eq. 6, not renormalised) or ``las`` (context of Eq. 4, loss of Eq. 7).
         detach_target: treat ã as a constant in the loss's gradient. The released code does not.
@@ -100,12 +103,22 @@ def locality_attention(
 
     Returns:
         Context, loss per sequence and, if asked for, the alignment.
+
+    Raises:
+        ValueError: ``mode`` or ``centers`` is unknown, or ``sigma`` is not positive.
     """
+    if mode not in ("las", "mbas", "bas"):
+        raise ValueError(f"mode is {mode!r}; choose las, mbas or bas")
+    if not sigma > 0:
+        raise ValueError(f"sigma is {sigma}; it must be positive")
     value = key if value is None else value
     scores = scale * query @ key.mT  # (..., Tq, Tk)
     if key_padding_mask is not None:
-        scores = scores.masked_fill(key_padding_mask[..., None, :], -torch.inf)
+        # Not -inf: a row of padding alone would come out as 0/0, and poison every gradient.
+        scores = scores.masked_fill(key_padding_mask[..., None, :], torch.finfo(scores.dtype).min)
     alignment = scores.softmax(dim=-1)  # Eq. 4
+    if key_padding_mask is not None:
+        alignment = alignment.masked_fill(key_padding_mask[..., None, :], 0)
     positions = expected_positions(centers, query.shape[-2], key.shape[-2], first_step, scores)
     exponent = mask_exponent(positions, key.shape[-2], sigma, window)  # (..., Tq, Tk)
     loss = scores.new_zeros(scores.shape[:-2])

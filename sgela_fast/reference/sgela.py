@@ -112,8 +112,16 @@ class SGELA(nn.Module):
         Args:
             skeletons: one coordinate of all joints per axis model, ``(A, B, T, J)``.
             decoder_input: what the decoder reads; the configuration's training choice if ``None``.
+
+        Raises:
+            ValueError: the windows do not have the configuration's axes and joints.
         """
         config = self.config
+        if skeletons.ndim != 4 or skeletons.shape[0] != config.axes or skeletons.shape[3] != config.joints:
+            raise ValueError(
+                f"skeletons have the shape {tuple(skeletons.shape)} but the model reads "
+                f"(axes {config.axes}, windows, frames, joints {config.joints})"
+            )
         chosen = decoder_input or config.decoder_input
         target = skeletons.flip(2) if config.reverse else skeletons
         encoded, state = batched_lstm(skeletons, self.encoder.weights())  # (A, B, T, K), Eq. 1
