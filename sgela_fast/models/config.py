@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from sgela_fast.errors import ConfigError
+from sgela_fast.models.checks import require_at_least, require_choices, require_positive
 
 Variant = Literal["paper", "official"]
 Attention = Literal["las", "mbas", "bas", "none"]
@@ -41,6 +41,9 @@ class SGELAConfig:
         lambda_reconstruction: weight of L_R.
         lambda_attention: weight of L_A; used by ``las`` only.
         beta: weight of the squared norm of all parameters.
+
+    Raises:
+        ConfigError: a setting is out of range or not among its choices.
     """
 
     variant: Variant = "official"
@@ -64,18 +67,26 @@ class SGELAConfig:
     beta: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.variant not in _VARIANTS:
-            raise ConfigError(f"model.variant is {self.variant!r}; choose paper or official")
-        if self.attention not in ("las", "mbas", "bas", "none"):
-            raise ConfigError(f"model.attention is {self.attention!r}; choose las, mbas, bas or none")
-        for name in ("frames", "joints", "hidden", "layers", "axes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.mask_window is not None and self.mask_window < 1:
-            raise ConfigError(f"model.mask_window is {self.mask_window}; it must be at least 1 frame")
-        for name, value in _VARIANTS[self.variant].items():
+        require_choices("model", self, {"variant": get_args(Variant), "attention": get_args(Attention)})
+        for name, value in VARIANTS[self.variant].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        inputs = get_args(DecoderInput)
+        require_choices(
+            "model",
+            self,
+            {
+                "score": ("dot", "general"),
+                "fusion": ("tanh", "linear"),
+                "decoder_input": inputs,
+                "encoding_input": inputs,
+            },
+        )
+        require_at_least("model", self, 1, "frames", "joints", "hidden", "layers", "axes")
+        if self.mask_window is not None:
+            require_at_least("model", self, 1, "mask_window")
+        require_at_least("model", self, 0, "forget_bias", "lambda_reconstruction", "lambda_attention", "beta")
+        require_positive("model", self, "loss_factor")
 
     @property
     def window(self) -> int:
@@ -93,7 +104,7 @@ class SGELAConfig:
         return self.axes * self.hidden
 
 
-_VARIANTS: dict[str, dict[str, object]] = {
+VARIANTS: dict[str, dict[str, object]] = {
     "paper": {
         "score": "dot",
         "fusion": "tanh",

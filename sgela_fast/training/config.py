@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sgela_fast.errors import ConfigError
+from sgela_fast.models.checks import require_at_least, require_choices, require_positive
 
 Preset = Literal["official", "paper"]
 
@@ -39,6 +40,9 @@ class TrainingConfig:
         keep_checkpoints: how many checkpoints are kept, newest first.
         log_every: optimiser steps between log entries.
         tensorboard: write TensorBoard scalars and attention heat maps.
+
+    Raises:
+        ConfigError: a setting is out of range or not among its choices.
     """
 
     preset: Preset = "official"
@@ -64,20 +68,27 @@ class TrainingConfig:
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        if self.preset not in _PRESETS:
-            raise ConfigError(f"training.preset is {self.preset!r}; choose official or paper")
+        require_choices("training", self, {"preset": get_args(Preset)})
         for name, value in _PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name in ("epochs", "batch", "checkpoint_every", "keep_checkpoints", "log_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"training.learning_rate is {self.learning_rate}; it must be positive")
+        require_choices(
+            "training",
+            self,
+            {
+                "optimiser": ("adam", "sgd"),
+                "shuffle": ("once-per-axis", "once", "epoch"),
+                "device": ("auto", "cpu", "cuda"),
+                "backend": ("auto", "reference", "fused"),
+            },
+        )
+        require_at_least("training", self, 1, "epochs", "batch", "checkpoint_every", "keep_checkpoints", "log_every")
+        require_at_least("training", self, 0, "max_steps", "budget_minutes", "momentum", "clip", "seed", "threads")
+        require_positive("training", self, "learning_rate")
         if not 0 <= self.validation < 1:
             raise ConfigError(f"training.validation is {self.validation}; it must be in [0, 1)")
-        if (self.clip or 0) < 0:
-            raise ConfigError(f"training.clip is {self.clip}; give a positive bound, or 0 for no clipping")
+        if self.seed >= 2**63:
+            raise ConfigError(f"training.seed is {self.seed}; it must be below 2^63")
 
 
 _PRESETS: dict[str, dict[str, object]] = {
