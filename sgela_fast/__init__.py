@@ -1,0 +1,91 @@
+"""Gait encodings from 3D-skeleton walks: self-supervised, exact, reproducible (SGE-LA).
+
+The usual way: recordings -> :class:`Archive` -> :func:`train` -> run folder -> :func:`encode` -> :class:`Store` ->
+:func:`evaluate`. Each arrow is also a sub-command of ``sgela-fast``.
+
+Symbols, the same in code, comments and documentation:
+
+====== ==============================================================================
+``A``  coordinate axes (x, y, z), each with a model of its own
+``G``  groups: in ops, what stands for ``A`` where nothing is known of skeletons
+``B``  windows in a batch
+``T``  frames of a window (the paper's f), also decoding steps
+``J``  joints of a skeleton
+``K``  hidden units of an LSTM layer (the paper's k)
+``C``  persons (classes of the recognition network)
+====== ==============================================================================
+
+Skeletons are float32 ``(frames, J, 3)`` in metres, right-handed, y up. The names below are loaded when they are first
+used, so that importing the package takes no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sgela_fast._version import __version__
+
+if TYPE_CHECKING:
+    from sgela_fast.checkpoints.run_folder import Run, load_run
+    from sgela_fast.errors import SgelaError
+    from sgela_fast.models.config import SGELAConfig
+    from sgela_fast.models.sgela import build_model
+    from sgela_fast.skeletons.archive import Archive
+    from sgela_fast.skeletons.config import ConvertConfig, ReaderOptions, WindowConfig
+    from sgela_fast.skeletons.convert import convert
+    from sgela_fast.skeletons.layouts import Layout, get_layout, layout_names
+    from sgela_fast.skeletons.recording import Recording
+    from sgela_fast.training.config import TrainingConfig
+    from sgela_fast.training.trainer import train
+
+_MODULES = {
+    "Archive": "skeletons.archive",
+    "ConvertConfig": "skeletons.config",
+    "Layout": "skeletons.layouts",
+    "ReaderOptions": "skeletons.config",
+    "Recording": "skeletons.recording",
+    "Run": "checkpoints.run_folder",
+    "SGELAConfig": "models.config",
+    "SgelaError": "errors",
+    "TrainingConfig": "training.config",
+    "WindowConfig": "skeletons.config",
+    "build_model": "models.sgela",
+    "convert": "skeletons.convert",
+    "get_layout": "skeletons.layouts",
+    "layout_names": "skeletons.layouts",
+    "load_run": "checkpoints.run_folder",
+    "train": "training.trainer",
+}
+
+__all__ = [
+    "Archive",
+    "ConvertConfig",
+    "Layout",
+    "ReaderOptions",
+    "Recording",
+    "Run",
+    "SGELAConfig",
+    "SgelaError",
+    "TrainingConfig",
+    "WindowConfig",
+    "__version__",
+    "build_model",
+    "convert",
+    "get_layout",
+    "layout_names",
+    "load_run",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
