@@ -16,42 +16,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgela_fast._version import __version__
 from sgela_fast.atomic import make_folder, replacing, write_file, write_json
 from sgela_fast.errors import DataError, OutputError
 from sgela_fast.skeletons.layouts import Layout, get_layout
-from sgela_fast.skeletons.recording import Recording, lost_joints
+from sgela_fast.skeletons.recording import Recording
+from sgela_fast.skeletons.shards import (
+    CHECKSUM,
+    FIXED_COLUMNS,
+    Row,
+    checksum,
+    frames_name,
+    open_shard_frames,
+    read_shard_rows,
+    rows_name,
+    rows_table,
+)
+
+__all__ = ["INDEX", "PLAN", "SCHEMA", "SCHEMA_VERSION", "Archive", "ArchiveWriter", "Row", "is_archive"]
 
 SCHEMA = "sgela-fast/archive"
 SCHEMA_VERSION = 1
 INDEX = "archive.json"
-FIXED_COLUMNS = ("recording", "person", "shard", "first_frame", "frames", "fps", "lost_joints", "source")
-CHECKSUM = "frames_sha256"
-
-
-@dataclass(frozen=True)
-class Row:
-    """What an archive knows about one recording without touching its frames."""
-
-    recording: str
-    person: str | None
-    shard: int
-    first_frame: int
-    frames: int
-    fps: float
-    lost_joints: int
-    source: str
-    extra: dict[str, str]
+PLAN = "unfinished.json"
 
 
 class Archive:
@@ -68,6 +63,11 @@ class Archive:
         self.path = Path(path)
         self.info = _read_index(self.path)
         self.layout: Layout = get_layout(self.info["layout"]["name"])
+        if tuple(self.info["layout"].get("joints", ())) != self.layout.joints:
+            raise DataError(
+                f"{self.path / INDEX} lists other joints for layout {self.layout.name!r} than this release knows; convert "
+                "the source again"
+            )
         self.rows: list[Row] = []
         for shard in range(self.info["shards"]):
             self.rows.extend(read_shard_rows(self.path, shard))
@@ -145,8 +145,8 @@ class Archive:
     def fingerprint(self) -> str:
         """SHA-256 over the tables and the frame checksums: names the content, not the place."""
         digest = hashlib.sha256(json.dumps(self.info["layout"], sort_keys=True).encode())
-        for row, checksum in zip(self.rows, self._checksums(), strict=True):
-            digest.update(f"{row.recording}\0{row.person}\0{row.frames}\0{checksum}\n".encode())
+        for row, stated in zip(self.rows, self._checksums(), strict=True):
+            digest.update(f"{row.recording}\0{row.person}\0{row.frames}\0{stated}\n".encode())
         return digest.hexdigest()
 
     def verify(self) -> None:
@@ -155,8 +155,8 @@ class Archive:
         Raises:
             DataError: a shard is damaged; names the first recording whose frames changed.
         """
-        for row, checksum in zip(self.rows, self._checksums(), strict=True):
-            if _checksum(self.frames_of(row)) != checksum:
+        for row, stated in zip(self.rows, self._checksums(), strict=True):
+            if checksum(self.frames_of(row)) != stated:
                 raise DataError(
                     f"{self.path / frames_name(row.shard)} is damaged: the frames of {row.recording!r} do not "
                     "fit their checksum; convert the source again"
@@ -267,7 +267,7 @@ class ArchiveWriter:
         if not self._pending:
             return
         write_file(self.path / frames_name(self._shard), self._write_frames)
-        table = _rows_table(self._pending, self._shard)
+        table = rows_table(self._pending, self._shard)
         with replacing(self.path / rows_name(self._shard)) as temporary:
             pq.write_table(table, temporary)
         self.done.extend(read_shard_rows(self.path, self._shard))
@@ -316,19 +316,6 @@ class ArchiveWriter:
         return Archive(self.path)
 
 
-PLAN = "unfinished.json"
-
-
-def frames_name(shard: int) -> str:
-    """File name of a shard's frames."""
-    return f"frames-{shard:05d}.npy"
-
-
-def rows_name(shard: int) -> str:
-    """File name of a shard's table."""
-    return f"recordings-{shard:05d}.parquet"
-
-
 def is_archive(path: Path) -> bool:
     """Whether ``path`` is a folder with a finished archive."""
     return (path / INDEX).is_file()
@@ -356,67 +343,3 @@ def _read_index(path: Path) -> dict[str, Any]:
             "convert the source again or use a matching release"
         )
     return info
-
-
-def read_shard_rows(path: Path, shard: int) -> list[Row]:
-    """The rows of one committed shard.
-
-    Raises:
-        DataError: the table is missing or damaged.
-    """
-    file = path / rows_name(shard)
-    try:
-        table = pq.read_table(file)
-        columns = {name: table.column(name).to_pylist() for name in table.column_names}
-        further = [name for name in columns if name not in FIXED_COLUMNS and name != CHECKSUM]
-        return [
-            Row(
-                **{name: columns[name][index] for name in FIXED_COLUMNS},
-                extra={name: columns[name][index] for name in further if columns[name][index] is not None},
-            )
-            for index in range(table.num_rows)
-        ]
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise DataError(f"{file} cannot be read ({error}); convert the source again") from error
-
-
-def open_shard_frames(path: Path, shard: int, rows: Sequence[Row], layout: Layout) -> np.ndarray:
-    """Memory-map the frames of one shard, ``(frames, J, 3)`` float32.
-
-    Raises:
-        DataError: the file is missing, cut off, or does not hold the frames that ``rows`` list.
-    """
-    file = path / frames_name(shard)
-    try:
-        frames: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read ({error}); convert the source again") from error
-    needed = sum(row.frames for row in rows)
-    if frames.dtype != np.float32 or frames.shape != (needed, len(layout), 3):
-        raise DataError(
-            f"{file} holds {frames.dtype} {frames.shape} where float32 ({needed}, {len(layout)}, 3) is needed; convert "
-            "the source again"
-        )
-    return frames
-
-
-def _checksum(joints: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(joints, np.float32).data).hexdigest()
-
-
-def _rows_table(recordings: Sequence[Recording], shard: int) -> pa.Table:
-    first_frames = np.cumsum([0, *(item.frames for item in recordings)])[:-1]
-    columns: dict[str, pa.Array] = {
-        "recording": pa.array([item.name for item in recordings], pa.string()),
-        "person": pa.array([item.person for item in recordings], pa.string()),
-        "shard": pa.array([shard] * len(recordings), pa.int32()),
-        "first_frame": pa.array(first_frames, pa.int64()),
-        "frames": pa.array([item.frames for item in recordings], pa.int64()),
-        "fps": pa.array([item.fps for item in recordings], pa.float64()),
-        "lost_joints": pa.array([int(lost_joints(item.joints).sum()) for item in recordings], pa.int64()),
-        "source": pa.array([item.source for item in recordings], pa.string()),
-    }
-    for name in sorted({name for item in recordings for name in item.extra}):
-        columns[name] = pa.array([item.extra.get(name) for item in recordings], pa.string())
-    columns[CHECKSUM] = pa.array([_checksum(item.joints) for item in recordings], pa.string())
-    return pa.table(columns)

@@ -13,7 +13,7 @@ import numpy as np
 from sgela_fast.errors import DataError
 from sgela_fast.skeletons.layouts import get_layout
 from sgela_fast.skeletons.readers.base import RecordingRef, TextFileReader
-from sgela_fast.skeletons.readers.files import check_finite, files_below, is_number, numbered_lines, read_text
+from sgela_fast.skeletons.readers.files import files_below, is_number, numbered_lines, read_text
 from sgela_fast.skeletons.recording import Recording
 
 RATE = 120.0
@@ -206,8 +206,13 @@ def read_amc(path: Path, skeleton: Skeleton, every: int = 1) -> dict[str, np.nda
     except ValueError as error:
         number = next(n for n, line in lines if not all(map(is_number, line.split()[1:])))
         raise DataError(f"{path}, line {number} holds what is not a number ({error}); mend it") from error
-    for rows in table.values():
-        check_finite(path, kept, rows)
+    for name, rows in table.items():
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            number = kept[int(np.argmin(finite))][0]
+            raise DataError(
+                f"{path}, line {number} begins a frame with a value for {name!r} that is not finite; remove the frame"
+            )
     return table
 
 

@@ -116,8 +116,10 @@ def number_table(
         ``(lines, columns)`` float64; ``nan`` and ``inf`` are numbers here.
 
     Raises:
-        DataError: a wrong number of columns, a wrong delimiter, or a word that is not a number.
+        DataError: no line, a wrong number of columns, a wrong delimiter, or a word that is not a number.
     """
+    if not lines:
+        raise DataError(f"{path} has no row of numbers; remove it or copy it again")
     rows = [line.split(delimiter)[: columns if at_least else None] for _, line in lines]
     try:
         values = np.array(rows, np.float64)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from sgela_fast.errors import DataError
-from sgela_fast.skeletons.archive import CHECKSUM, FIXED_COLUMNS
 from sgela_fast.skeletons.readers.base import RecordingRef
+from sgela_fast.skeletons.shards import CHECKSUM, FIXED_COLUMNS
 
 _OWN = ("recording", "source_file", "person", "frames", "fps")
 

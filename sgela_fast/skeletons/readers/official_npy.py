@@ -132,7 +132,7 @@ def _load(file: Path) -> np.ndarray:
         array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{file} is missing; each set needs its x, y and z axis") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{file} cannot be read as plain numbers ({error}); copy it again") from error
     return array
 

@@ -133,5 +133,5 @@ def _npz_of(path: Path) -> Path | None:
 def _open(file: Path) -> NpzFile:
     try:
         return cast(NpzFile, np.load(file, allow_pickle=False))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a readable npz file ({error}); copy it again") from error
