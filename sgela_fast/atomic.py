@@ -20,6 +20,7 @@ from sgela_fast.errors import OutputError
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space and run the command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the command again",
+    errno.EFBIG: "the file would be larger than is allowed here; raise the limit or choose another output path",
     errno.EROFS: "the file system is read-only; choose another output path",
     errno.EACCES: "permission is denied; choose another output path or change its permissions",
     errno.EPERM: "permission is denied; choose another output path or change its permissions",
@@ -61,6 +62,10 @@ def sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot flush a folder; the file itself is safe by now.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

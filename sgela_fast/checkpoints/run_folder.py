@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sgela_fast._version import __version__
-from sgela_fast.atomic import make_folder, replacing, write_json
+from sgela_fast.atomic import make_folder, write_file, write_json
 from sgela_fast.errors import CheckpointError, ConfigError
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import Backend, build_model
@@ -47,14 +47,23 @@ class Run:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Replace the safetensors file ``path`` in one step."""
+    """Replace the safetensors file ``path`` in one step.
+
+    Raises:
+        OutputError: it cannot be written; what was there stays.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary)
+    # Not safetensors' own save_file: it reports a full disk as an error of the format.
+    content = save(tensors)
+    write_file(path, lambda file: file.write(content))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, mend: str = "restore it or train again") -> dict[str, Tensor]:
     """Read a safetensors file.
+
+    Args:
+        path: the file.
+        mend: what to do about a damaged one, for the error message.
 
     Raises:
         CheckpointError: missing, truncated or not a safetensors file.
@@ -66,7 +75,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             error
         )
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); restore it or train again") from error
+        raise CheckpointError(f"{path} is damaged ({error}); {mend}") from error
 
 
 def write_info(path: Path, info: dict[str, Any]) -> None:
@@ -86,7 +95,7 @@ def read_info(path: Path) -> dict[str, Any]:
         info: dict[str, Any] = json.loads(index.read_text())
         schema, version = info["schema"], info["schema_version"]
         _ = info["model"], info["window"], info["layout"]
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(f"{path} is not a run folder: it has no {INDEX}; give the folder made by `train`") from (
             error
         )

@@ -20,24 +20,35 @@ from sgela_fast.errors import CheckpointError
 from sgela_fast.reference.sgela import SGELA
 
 FOLDER = "checkpoints"
+MODEL = "model.safetensors"
+OPTIMISER = "optimiser.safetensors"
+STATE = "state.json"
 
 
 def save_checkpoint(
     run: Path, model: SGELA, optimiser: torch.optim.Optimizer, state: dict[str, Any], keep: int
 ) -> Path:
-    """Write the checkpoint of ``state["step"]`` and drop all but the newest ``keep``."""
+    """Write the checkpoint of ``state["step"]`` and drop all but the newest ``keep``.
+
+    One that is there already stays as it is: at the same step of the same run it holds the same.
+
+    Raises:
+        OutputError: it cannot be written; earlier checkpoints stay.
+    """
     final = run / FOLDER / f"step-{state['step']:08d}"
     temporary = final.with_name(f".{final.name}.tmp")
     with writing(final):
-        shutil.rmtree(temporary, ignore_errors=True)
-        make_folder(temporary)
-        save_weights(temporary / "model.safetensors", model.state_dict())
-        save_weights(temporary / "optimiser.safetensors", _optimiser_tensors(model, optimiser))
-        write_json(temporary / "state.json", state)
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
-        sync_folder(final.parent)
+        if not final.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                make_folder(temporary)
+                save_weights(temporary / MODEL, model.state_dict())
+                save_weights(temporary / OPTIMISER, _optimiser_tensors(model, optimiser))
+                write_json(temporary / STATE, state)
+                temporary.rename(final)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+            sync_folder(final.parent)
         for old in list_checkpoints(run)[:-keep]:
             shutil.rmtree(old)
     return final
@@ -45,30 +56,36 @@ def save_checkpoint(
 
 def list_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted((run / FOLDER).glob("step-*"))
+    return sorted((run / FOLDER).glob("step-*"), key=lambda path: (len(path.name), path.name))
 
 
 def load_checkpoint(run: Path, model: SGELA, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
     """Put the newest checkpoint into ``model`` and ``optimiser``.
 
     Returns:
-        The state that was saved with it.
+        The state that was saved with it: ``step``, ``seconds`` and ``history``.
 
     Raises:
         CheckpointError: there is none, or it is damaged or of another model or optimiser.
     """
     found = list_checkpoints(run)
     if not found:
-        raise CheckpointError(f"{run} has no checkpoint to resume from; train without --resume")
+        raise CheckpointError(f"{run} has no checkpoint to resume from; train without --resume into another --out")
     newest = found[-1]
-    load_weights(model, read_weights(newest / "model.safetensors"), newest / "model.safetensors")
-    _restore_optimiser(model, optimiser, read_weights(newest / "optimiser.safetensors"), newest)
+    mend = f"remove {newest} to resume from an older checkpoint"
+    if len(found) == 1:
+        mend = "no older checkpoint is left, so train again into another --out"
+    for name in (MODEL, OPTIMISER, STATE):
+        if not (newest / name).is_file():
+            raise CheckpointError(f"{newest / name} is missing; {mend}")
     try:
-        state: dict[str, Any] = json.loads((newest / "state.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{newest / 'state.json'} cannot be read ({error}); remove {newest} to resume from an older checkpoint"
-        ) from error
+        state: dict[str, Any] = json.loads((newest / STATE).read_text())
+        if state["step"] < 0 or state["seconds"] < 0 or not isinstance(state["history"], list):
+            raise ValueError("step, seconds or history is out of range")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{newest / STATE} is damaged ({error!r}); {mend}") from error
+    load_weights(model, read_weights(newest / MODEL, mend), newest / MODEL)
+    _restore_optimiser(model, optimiser, read_weights(newest / OPTIMISER, mend), newest / OPTIMISER, state["step"])
     return state
 
 
@@ -83,20 +100,32 @@ def _optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> di
 
 
 def _restore_optimiser(
-    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Path
+    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Path, step: int
 ) -> None:
+    parameters = dict(model.named_parameters())
+    wanted = {f"{name}/{entry}" for name in parameters for entry in _entries(optimiser)} if step else set()
+    if wanted != tensors.keys():
+        name = sorted(wanted ^ tensors.keys())[0]
+        there = "holds" if name in tensors else "lacks"
+        raise CheckpointError(
+            f"{path} was made by another optimiser or model: it {there} {name!r}; resume with the settings of that run"
+        )
     states: dict[int, dict[str, Tensor]] = {}
-    for index, (name, parameter) in enumerate(model.named_parameters()):
-        entries = {key.rpartition("/")[2]: value for key, value in tensors.items() if key.rpartition("/")[0] == name}
-        for entry, value in entries.items():
-            if entry != "step" and value.shape != parameter.shape:
+    for index, (name, parameter) in enumerate(parameters.items() if step else ()):
+        states[index] = {}
+        for entry in _entries(optimiser):
+            value = tensors[f"{name}/{entry}"]
+            shape = torch.Size([1]) if entry == "step" else parameter.shape
+            if value.shape != shape:
                 raise CheckpointError(
-                    f"{path} holds {entry} of {name!r} in the shape {tuple(value.shape)} where "
-                    f"{tuple(parameter.shape)} is needed; resume with the settings of that run"
+                    f"{path} holds {entry} of {name!r} in the shape {tuple(value.shape)} where {tuple(shape)} is "
+                    "needed; resume with the settings of that run"
                 )
-        if entries:
-            states[index] = {key: value.reshape(()) if key == "step" else value for key, value in entries.items()}
-    expected = {"exp_avg", "exp_avg_sq", "step"} if isinstance(optimiser, torch.optim.Adam) else {"momentum_buffer"}
-    if any(set(entries) != expected for entries in states.values()):
-        raise CheckpointError(f"{path} was made by another optimiser; resume with the settings of that run")
+            states[index][entry] = value.reshape(()) if entry == "step" else value
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _entries(optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
+    if isinstance(optimiser, torch.optim.Adam):
+        return ("exp_avg", "exp_avg_sq", "step")
+    return ("momentum_buffer",) if optimiser.param_groups[0]["momentum"] else ()

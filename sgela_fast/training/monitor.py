@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sgela_fast.atomic import write_json
+from sgela_fast.atomic import write_json, writing
 from sgela_fast.errors import MissingDependencyError
 
 AXES = "xyz"
@@ -26,34 +26,33 @@ class Monitor:
 
     Raises:
         MissingDependencyError: TensorBoard is asked for but not installed.
+        OutputError: its files cannot be written.
     """
 
     def __init__(self, run: Path, history: list[dict[str, Any]], step: int, tensorboard: bool) -> None:
         self._path = run / "history.json"
+        self._events = run / "tensorboard"
         self.history = history
         self._writer: Any = None
         if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise MissingDependencyError(
-                    "training.tensorboard needs the tensorboard package; install sgela_fast[train] or switch it off"
-                ) from error
-            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+            with writing(self._events):
+                self._writer = require_tensorboard()(str(self._events), purge_step=step + 1)
 
     def log(self, step: int, **values: float) -> None:
         """Record scalars of ``step``."""
         self.history.append({"step": step, **values})
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            with writing(self._events):
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step)
 
     def draw_alignment(self, step: int, alignment: Tensor) -> None:
         """Record mean attention matrices, ``alignment (A, T, T)`` decoding step by position, as heat maps."""
         if self._writer is not None:
-            for axis, image in enumerate(alignment.float().cpu().numpy()):
-                name = AXES[axis] if axis < len(AXES) else str(axis)
-                self._writer.add_image(f"alignment/{name}", heat_map(image), step)
+            with writing(self._events):
+                for axis, image in enumerate(alignment.float().cpu().numpy()):
+                    name = AXES[axis] if axis < len(AXES) else str(axis)
+                    self._writer.add_image(f"alignment/{name}", heat_map(image), step)
 
     def save(self) -> None:
         """Write ``history.json``."""
@@ -62,7 +61,23 @@ class Monitor:
     def close(self) -> None:
         """Flush everything."""
         if self._writer is not None:
-            self._writer.close()
+            with writing(self._events):
+                self._writer.close()
+
+
+def require_tensorboard() -> Any:
+    """TensorBoard's ``SummaryWriter`` class.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependencyError(
+            "training.tensorboard needs the tensorboard package; install sgela_fast[train] or set it to false"
+        ) from error
+    return SummaryWriter
 
 
 def heat_map(matrix: np.ndarray) -> np.ndarray:

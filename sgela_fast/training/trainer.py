@@ -7,27 +7,25 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-import yaml
 
-from sgela_fast.atomic import make_folder, write_text
-from sgela_fast.checkpoints.run_folder import INDEX, WEIGHTS, read_info, save_weights, write_info, write_run
-from sgela_fast.errors import CheckpointError, ConfigError, DivergenceError, Interrupted, OutputError
+from sgela_fast.checkpoints.run_folder import WEIGHTS, save_weights, write_info, write_run
+from sgela_fast.errors import ConfigError, DataError, DivergenceError, Interrupted
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import build_model, choose_backend
-from sgela_fast.skeletons.archive import Archive
+from sgela_fast.skeletons.archive import Archive, Row
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.training.batches import Order, Windows, load_windows, split_rows
 from sgela_fast.training.checkpoint import load_checkpoint, save_checkpoint
+from sgela_fast.training.claim import check_free, check_same, claimed, fit_model
 from sgela_fast.training.config import TrainingConfig
-from sgela_fast.training.monitor import Monitor
+from sgela_fast.training.monitor import Monitor, require_tensorboard
 from sgela_fast.training.optimiser import build_optimiser, clip_gradients, gradient_norm
 from sgela_fast.training.stopping import StopRequest
 
 VALIDATION_WINDOWS = 1024
-NOT_RESUMABLE = ("device", "threads", "log_every", "keep_checkpoints", "budget_minutes", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ def train(
     resume: bool = False,
     progress: Callable[..., None] | None = None,
     announce: Callable[[str], None] | None = None,
+    planned: Callable[[int, int], None] | None = None,
 ) -> TrainingResult:
     """Train a gait encoder without labels and leave it in the run folder ``out``.
 
@@ -78,17 +77,23 @@ def train(
             run with the same number of threads.
         progress: called as ``progress(steps, note=...)``.
         announce: called with one-line remarks (device, backend, windows).
+        planned: called once as ``planned(done, total)`` with the steps taken by earlier parts and those of the whole.
 
     Raises:
         DataError: the archive has no windows to train on, or lacks the split column.
         ConfigError: settings contradict each other or the archive.
-        OutputError: ``out`` holds a run already, or cannot be written.
+        OutputError: ``out`` holds a run already, another process trains into it, or it cannot be written.
         CheckpointError: nothing to resume from, or it was made with other settings.
         DivergenceError: a loss or gradient is not finite; the last good weights are kept.
         Interrupted: stopped by the user; resume with ``resume=True``.
     """
     job = _Job(archive, Path(out), model or SGELAConfig(), window or WindowConfig(), training or TrainingConfig())
-    return job.run(resume, progress or (lambda units=1, note="": None), announce or (lambda line: None))
+    return job.run(
+        resume,
+        progress or (lambda units=1, note="": None),
+        announce or (lambda line: None),
+        planned or (lambda done, total: None),
+    )
 
 
 class _Job:
@@ -102,14 +107,25 @@ class _Job:
     ) -> None:
         self.archive = archive if isinstance(archive, Archive) else Archive(archive)
         self.out, self.window, self.training = out, window, training
-        if model.axes != 3:
-            raise ConfigError(f"model.axes is {model.axes} but skeletons have 3 axes; leave it at 3")
-        self.config = _fit(model, len(self.archive.layout), window.frames)
+        layout = self.archive.layout
+        self.config = fit_model(model, len(layout), window.frames, layout.name)
         self.device = _choose_device(training.device)
 
-    def run(self, resume: bool, progress: Callable[..., None], announce: Callable[[str], None]) -> TrainingResult:
+    def run(
+        self,
+        resume: bool,
+        progress: Callable[..., None],
+        announce: Callable[[str], None],
+        planned: Callable[[int, int], None],
+    ) -> TrainingResult:
+        # The folder is claimed only when nothing can be wrong with the input any more.
         settings = self._settings()
-        self._claim(resume, settings)
+        if resume:
+            check_same(self.out, settings)
+        else:
+            check_free(self.out)
+        if self.training.tensorboard:
+            require_tensorboard()
         if self.training.threads:
             torch.set_num_threads(self.training.threads)
         backend = choose_backend(self.training.backend)
@@ -117,9 +133,9 @@ class _Job:
 
         rows, aside = split_rows(self.archive, self.training)
         windows, index = load_windows(self.archive, rows, self.window, self.device)
-        watched = load_windows(self.archive, aside, self.window, self.device)[0] if aside else None
-        order = Order(len(windows), self.config.axes, self.training)
         notes = _notes(index.short_recordings, index.skipped_windows)
+        watched = self._watched(aside, notes)
+        order = Order(len(windows), self.config.axes, self.training)
         announce(
             f"{len(rows)} recordings, {len(windows):,} windows, {order.batches:,} steps an epoch; "
             f"{len(aside)} recordings kept aside to watch the loss"
@@ -128,24 +144,34 @@ class _Job:
             self.config, self.training.backend, seed=self.training.seed, device=self.device
         ).train()
         self.optimiser = build_optimiser(self.model, self.training)
-        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": []}
+        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": [], "off_beat": None}
         if resume:
-            self.state = load_checkpoint(self.out, self.model, self.optimiser)
-        self.monitor = Monitor(
-            self.out, self.state["history"], self.state["step"], tensorboard=self.training.tensorboard
-        )
-        try:
-            ended = self._loop(windows, watched, order, progress)
-        finally:
-            self.monitor.close()
+            self.state.update(load_checkpoint(self.out, self.model, self.optimiser))
+        self.saved = self.state["step"]
+        total = planned_steps(self.training, order.batches)
+        planned(self.state["step"], total)
+
+        with claimed(self.out, settings):
+            self.monitor = Monitor(
+                self.out, self._history(total), self.state["step"], tensorboard=self.training.tensorboard
+            )
+            try:
+                ended = self._loop(windows, watched, order, total, progress)
+            except torch.OutOfMemoryError as error:
+                raise ConfigError(
+                    f"{self.device} has too little memory for batches of {self.training.batch} windows; lower "
+                    "training.batch"
+                ) from error
+            finally:
+                self.monitor.close()
+            write_run(
+                self.out,
+                self.model,
+                window=self.window,
+                layout=self.archive.layout.name,
+                info={**settings, "state": ended, "step": self.state["step"], "seconds": self.state["seconds"]},
+            )
         last = self.monitor.history[-1] if self.monitor.history else {}
-        write_run(
-            self.out,
-            self.model,
-            window=self.window,
-            layout=self.archive.layout.name,
-            info={**settings, "state": ended, "step": self.state["step"], "seconds": self.state["seconds"]},
-        )
         return TrainingResult(
             run=self.out,
             state=ended,
@@ -167,59 +193,58 @@ class _Job:
             "torch": torch.__version__,
         }
 
-    def _claim(self, resume: bool, settings: dict[str, Any]) -> None:
-        """Take possession of the run folder, or check that it is the one to go on with."""
-        if not resume:
-            if (self.out / INDEX).exists():
-                raise OutputError(f"{self.out} already holds a run; choose another --out or go on with --resume")
-            make_folder(self.out)
-            named = {name: settings[name] for name in ("model", "window", "training")}
-            write_text(self.out / "config.yaml", yaml.safe_dump(named, sort_keys=False))
-            write_info(self.out, {**settings, "state": "training"})
-            return
-        found = read_info(self.out)
-        if found.get("archive", {}).get("fingerprint") != self.archive.fingerprint:
-            raise CheckpointError(
-                f"{self.out} was trained on another archive than {self.archive.path}; resume with the same archive"
-            )
-        for section in ("model", "window", "training"):
-            for name, value in settings[section].items():
-                if name not in NOT_RESUMABLE and found[section].get(name) != value:
-                    if name in ("epochs", "max_steps"):
-                        continue  # training longer than first planned is what resuming is for
-                    raise CheckpointError(
-                        f"{self.out} was made with {section}.{name} = {found[section].get(name)!r}, not {value!r}; "
-                        "resume with the settings in its config.yaml"
-                    )
-        write_info(self.out, {**settings, "state": "training"})
+    def _watched(self, aside: list[Row], notes: list[str]) -> Windows | None:
+        if not aside:
+            return None
+        try:
+            return load_windows(self.archive, aside, self.window, self.device)[0]
+        except DataError:
+            notes.append(f"the {len(aside)} recordings kept aside hold no whole window, so nothing watches the loss")
+            return None
 
-    def _loop(self, windows: Windows, watched: Windows | None, order: Order, progress: Callable[..., None]) -> str:
+    def _history(self, total: int) -> list[dict[str, Any]]:
+        """Log entries so far, without the one that only the end of an earlier part made."""
+        history: list[dict[str, Any]] = self.state["history"]
+        if self.state["step"] < total:
+            history = [entry for entry in history if entry["step"] != self.state["off_beat"]]
+            self.state["off_beat"] = None
+        return history
+
+    def _loop(
+        self, windows: Windows, watched: Windows | None, order: Order, total: int, progress: Callable[..., None]
+    ) -> str:
         config = self.training
-        total = planned_steps(config, order.batches)
         start = time.monotonic() - self.state["seconds"]
+        if self.state["step"] == 0:
+            self._save()  # so that there are good weights to go back to from the first step on
         with StopRequest() as stop:
             for batch in self._batches(order, total):
+                if self._budget_spent():
+                    return "out of budget"
                 losses, norm = self._step(windows.gather(batch))
                 self.state["step"] += 1
                 step = self.state["step"]
                 self.state["seconds"] = time.monotonic() - start
-                spent = config.budget_minutes and self.state["seconds"] >= 60 * config.budget_minutes
-                last = step == total or bool(spent) or stop.requested
-                if step % config.log_every == 0 or step == 1 or last:
-                    self._log(losses, norm, watched)
                 progress(1, note=f"L_R {losses['reconstruction']:.4f} a window")
+                # Asked once: a request that comes while saving is for the next step.
+                stopping = stop.requested and step < total
+                last = step == total or self._budget_spent() or stopping
+                on_beat = step % config.log_every == 0 or step == 1
+                if on_beat or last:
+                    self._require_finite_weights()
+                    self._log(losses, norm, watched)
+                    self.state["off_beat"] = None if on_beat else step
                 if step % config.checkpoint_every == 0 or last:
                     self._save()
-                if spent:
-                    return "out of budget"
-                if stop.requested and step < total:
+                if stopping:
                     self._mark("interrupted")
                     raise Interrupted(
                         f"stopped after step {step}; go on with the same command and --resume ({self.out})"
                     )
-        if self.state["step"] == 0:
-            self._save()
         return "finished"
+
+    def _budget_spent(self) -> bool:
+        return 0 < 60 * self.training.budget_minutes <= self.state["seconds"]
 
     def _batches(self, order: Order, total: int) -> Iterator[torch.Tensor]:
         step = self.state["step"]
@@ -237,13 +262,9 @@ class _Job:
         norm = gradient_norm(self.model.parameters())
         total = losses.total.item()
         if not (math.isfinite(total) and math.isfinite(norm)):
-            # The weights are still those of the last step, which was good.
-            self._save()
-            self._mark("diverged")
-            raise DivergenceError(
-                f"loss or gradient is not finite at step {self.state['step'] + 1} (loss {total}, gradient norm "
-                f"{norm}); the weights before it are in {self.out}; lower training.learning_rate or set training.clip"
-            )
+            if self._weights_are_finite():
+                self._save()  # the weights are still those of the last step, which was good
+            self._stop_diverged(f"loss {total}, gradient norm {norm}", self.state["step"] + 1)
         clip_gradients(self.model.parameters(), self.training.clip or 0.0)
         self.optimiser.step()
         size = batch.shape[1]
@@ -266,11 +287,28 @@ class _Job:
                 self.monitor.draw_alignment(step, output.alignment.mean(dim=1))
         self.monitor.log(step, **values)
 
+    def _weights_are_finite(self) -> bool:
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters())
+
+    def _require_finite_weights(self) -> None:
+        if not self._weights_are_finite():
+            self._stop_diverged("a weight is infinite or NaN", self.state["step"])
+
+    def _stop_diverged(self, what: str, step: int) -> NoReturn:
+        self.state["step"] = self.saved
+        self._mark("diverged")
+        raise DivergenceError(
+            f"training diverged at step {step} ({what}); the weights of step {self.saved} are kept in {self.out}; "
+            "lower training.learning_rate or set training.clip"
+        )
+
     def _save(self) -> None:
+        self._require_finite_weights()
         self.state["history"] = self.monitor.history
         save_checkpoint(self.out, self.model, self.optimiser, self.state, self.training.keep_checkpoints)
         save_weights(self.out / WEIGHTS, self.model.state_dict())
         self.monitor.save()
+        self.saved = self.state["step"]
 
     def _mark(self, state: str) -> None:
         write_info(self.out, {**self._settings(), "state": state, "step": self.state["step"]})
@@ -280,11 +318,6 @@ def planned_steps(config: TrainingConfig, batches: int) -> int:
     """Optimiser steps of a whole training with ``batches`` steps an epoch, time budget aside."""
     steps = config.epochs * batches
     return min(steps, config.max_steps) if config.max_steps else steps
-
-
-def _fit(model: SGELAConfig, joints: int, frames: int) -> SGELAConfig:
-    values = {**asdict(model), "joints": joints, "frames": frames}
-    return SGELAConfig(**values)
 
 
 def _choose_device(wanted: str) -> torch.device:
