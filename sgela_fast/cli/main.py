@@ -6,13 +6,19 @@ or pyarrow at module level; sub-commands import them inside ``run``.
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import errno
+import functools
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from sgela_fast._version import __version__
+from sgela_fast.cli.arguments import argument_sentence
 from sgela_fast.errors import SgelaError
 
 if TYPE_CHECKING:
@@ -40,11 +46,12 @@ def build_parser(command: str | None) -> ArgumentParser:
     """The whole parser; only ``command`` gets its arguments, the others their one line of help."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="sgela-fast", description="Gait encodings from 3D-skeleton walks (SGE-LA).")
+    new_parser = functools.partial(ArgumentParser, exit_on_error=False, allow_abbrev=False)
+    parser = new_parser(prog="sgela-fast", description="Gait encodings from 3D-skeleton walks (SGE-LA).")
     parser.add_argument("--version", action="version", version=f"sgela_fast {__version__}")
     commands = parser.add_subcommands(required=True, dest="command")
     for name, line in COMMANDS.items():
-        sub = ArgumentParser(description=f"{line[0].upper()}{line[1:]}.")
+        sub = new_parser(description=f"{line[0].upper()}{line[1:]}.")
         if name == command:
             importlib.import_module(module_of(name)).add_arguments(sub)
         commands.add_subcommand(name, sub, help=line)
@@ -52,23 +59,60 @@ def build_parser(command: str | None) -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command; returns the exit status (0 done, 1 bad data, 2 bad arguments, 130 stopped by the user)."""
+    """Run one sub-command.
+
+    Returns:
+        The exit status: 0 done, 1 bad data, 2 bad arguments, 130 stopped by the user, 141 nobody reads the output.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = next((word for word in arguments if word in COMMANDS), None)
     warnings.showwarning = _print_warning
     try:
-        parsed = build_parser(command).parse_args(arguments)
-        assert command is not None
-        importlib.import_module(module_of(command)).run(parsed[command])
+        status = _dispatch(arguments)
     except SgelaError as error:
-        print(f"sgela-fast: {error}", file=sys.stderr)
-        return error.exit_code
+        _complain(str(error))
+        status = error.exit_code
     except KeyboardInterrupt:
-        print("sgela-fast: stopped", file=sys.stderr)
-        return 130
+        _complain("stopped")
+        status = 130
+    except MemoryError as error:
+        _complain(f"not enough memory ({error}); close other programs or use a smaller batch or fewer recordings")
+        status = 1
     except BrokenPipeError:
-        return 141
+        return _without_output(141)
+    except OSError as error:
+        # Files are written by sgela_fast.atomic, which raises errors of its own; this is standard output.
+        if error.errno != errno.ENOSPC:
+            raise
+        _complain("cannot write to standard output: the disk is full; free some space and run the command again")
+        return _without_output(1)
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = next((word for word in arguments if word in COMMANDS), None)
+    try:
+        parsed = build_parser(command).parse_args(arguments)
+    except argparse.ArgumentError as error:
+        _complain(argument_sentence(str(error), command, COMMANDS))
+        return 2
+    except SystemExit as done:  # --help and --version
+        sys.stdout.flush()
+        return int(done.code or 0)
+    assert command is not None
+    importlib.import_module(module_of(command)).run(parsed[command])
+    sys.stdout.flush()
     return 0
+
+
+def _complain(sentence: str) -> None:
+    print(f"sgela-fast: {sentence}", file=sys.stderr)
+
+
+def _without_output(status: int) -> int:
+    """Point standard output nowhere: what it still buffers would fail once more when the interpreter exits."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 def _print_warning(

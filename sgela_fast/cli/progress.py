@@ -35,7 +35,7 @@ class Progress:
 
     def __init__(self, title: str, total: int | None, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self._done = 0
+        self._done = self._done_before = 0
         self._start = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
@@ -67,9 +67,15 @@ class Progress:
 
     def set_done(self, units: int) -> None:
         """State work that an earlier, interrupted job did already."""
-        self._done = units
+        self._done = self._done_before = units
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=units)
+            self._bar.reset(self._task, total=self.total, completed=units)
+
+    def plan(self, done: int, total: int) -> None:
+        """State the units of the whole job, once they are known, and those that an earlier job did."""
+        self.total = total
+        self._start = time.monotonic()
+        self.set_done(done)
 
     def advance(self, units: int = 1, *, note: str = "") -> None:
         """Report ``units`` more units; ``note`` is a short remark such as the current loss."""
@@ -84,8 +90,9 @@ class Progress:
         elapsed = self._last_line - self._start
         of_total = "" if self.total is None else f" of {self.total:,}"
         eta = ""
-        if self.total is not None and 0 < self._done < self.total:
-            eta = f", ETA {elapsed * (self.total - self._done) / self._done:.0f} s"
+        mine = self._done - self._done_before
+        if self.total is not None and mine > 0 and self._done < self.total:
+            eta = f", ETA {elapsed * (self.total - self._done) / mine:.0f} s"
         remark = f" ({note})" if note else ""
         line = f"{self.title}: {self._done:,}{of_total} {self.unit}, {elapsed:.0f} s{eta}{remark}"
         print(line, file=sys.stderr, flush=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from sgela_fast.models.config import SGELAConfig
+from sgela_fast.errors import ConfigError
+from sgela_fast.models.config import VARIANTS, SGELAConfig
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.training.config import Preset, TrainingConfig
 
@@ -45,6 +46,7 @@ def run(args: Namespace) -> None:
             resume=args.resume,
             progress=progress.advance,
             announce=lambda line: print(line, file=sys.stderr),
+            planned=progress.plan,
         )
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -55,8 +57,17 @@ def run(args: Namespace) -> None:
 
 
 def settings(args: Namespace) -> tuple[SGELAConfig, WindowConfig, TrainingConfig]:
-    """Model, window and training settings out of parsed arguments, ``--preset`` applied."""
+    """Model, window and training settings out of parsed arguments, ``--preset`` applied.
+
+    Raises:
+        ConfigError: ``--preset`` contradicts the configuration file.
+    """
     model, window, training = (dict(vars(args[name])) for name in ("model", "window", "training"))
     if args.preset:
+        if model["variant"] != args.preset and all(model[name] is not None for name in VARIANTS[args.preset]):
+            raise ConfigError(
+                f"--preset {args.preset} contradicts the configuration file, which spells out another variant; leave "
+                "--preset or the file's model section out"
+            )
         model["variant"] = training["preset"] = args.preset
     return SGELAConfig(**model), WindowConfig(**window), TrainingConfig(**training)
