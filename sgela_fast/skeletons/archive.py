@@ -65,8 +65,8 @@ class Archive:
         self.layout: Layout = get_layout(self.info["layout"]["name"])
         if tuple(self.info["layout"].get("joints", ())) != self.layout.joints:
             raise DataError(
-                f"{self.path / INDEX} lists other joints for layout {self.layout.name!r} than this release knows; convert "
-                "the source again"
+                f"{self.path / INDEX} lists other joints for layout {self.layout.name!r} than this release knows; "
+                "convert the source again"
             )
         self.rows: list[Row] = []
         for shard in range(self.info["shards"]):

@@ -200,9 +200,9 @@ def test_recordings_that_do_not_fit_are_refused(tmp_path: Path, make_recording: 
     writer.add(make_recording("a"))
     with pytest.raises(DataError, match="two recordings are called 'a'"):
         writer.add(make_recording("a"))
-    with pytest.raises(DataError, match="has layout 'kinect-v2' but the archive has 'kinect-v1'.*--layout"):
+    with pytest.raises(DataError, match=r"has layout 'kinect-v2' but the archive has 'kinect-v1'.*--layout"):
         writer.add(make_recording("b", layout="kinect-v2"))
-    with pytest.raises(DataError, match="recording 'c' .* has no frames; leave it out"):
+    with pytest.raises(DataError, match=r"recording 'c' .* has no frames; leave it out"):
         writer.add(make_recording("c", 0))
     with pytest.raises(DataError, match="has a further column called 'shard', which the archive keeps for itself"):
         writer.add(make_recording("d", extra={"shard": "1"}))

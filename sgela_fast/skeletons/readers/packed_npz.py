@@ -5,10 +5,8 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from sgela_fast.errors import DataError
 from sgela_fast.skeletons.config import ReaderOptions
@@ -34,7 +32,7 @@ class PackedNPZReader(Reader):
     def __init__(self, options: ReaderOptions | None = None) -> None:
         super().__init__(options)
         # Listing a large ZIP takes milliseconds, too long to do for each of its arrays.
-        self._open: dict[Path, NpzFile] = {}
+        self._open: dict[Path, zipfile.ZipFile] = {}
 
     @classmethod
     def matches(cls, path: Path) -> bool:
@@ -56,7 +54,7 @@ class PackedNPZReader(Reader):
             raise self.nothing_found(path)
         manifest_path = file.parent / MANIFEST
         with _open(file) as arrays:
-            names = list(arrays.files)
+            names = [name.removesuffix(".npy") for name in arrays.namelist()]
         refs = {name: RecordingRef(name=name, path=file, source=file.name, key=name) for name in names}
         if not manifest_path.is_file():
             return list(refs.values())
@@ -91,7 +89,8 @@ class PackedNPZReader(Reader):
         if ref.path not in self._open:
             self._open[ref.path] = _open(ref.path)
         try:
-            joints = self._open[ref.path][ref.key]
+            with self._open[ref.path].open(f"{ref.key}.npy") as member:
+                joints = np.lib.format.read_array(member, allow_pickle=False)
         except KeyError:
             raise DataError(
                 f"{ref.path} has no array {ref.key!r}, which its manifest lists; add it or remove the row"
@@ -130,8 +129,8 @@ def _npz_of(path: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def _open(file: Path) -> NpzFile:
+def _open(file: Path) -> zipfile.ZipFile:
     try:
-        return cast(NpzFile, np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return zipfile.ZipFile(file)
+    except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a readable npz file ({error}); copy it again") from error

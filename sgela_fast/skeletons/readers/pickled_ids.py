@@ -24,6 +24,7 @@ _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _KNOWN = {
     **{f"{module} _reconstruct": "array" for module in _ARRAY_MODULES},
     **{f"{module} scalar": "scalar" for module in _ARRAY_MODULES},
+    **{f"{module} _frombuffer": "frombuffer" for module in ("numpy.core.numeric", "numpy._core.numeric")},
     "numpy ndarray": "ndarray",
     "numpy dtype": "dtype",
     "_codecs encode": "encode",
@@ -40,7 +41,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 _LITERALS = (
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
 _MARK = object()
 
@@ -230,6 +231,9 @@ class _Machine:
             self._stack.append(_DType(_text(arguments[0])))
         elif function.kind == "encode" and arguments[1] == "latin1":
             self._stack.append(_text(arguments[0]).encode("latin1"))
+        elif function.kind == "frombuffer":
+            content, dtype, shape, _ = arguments
+            self._stack.append(_Array(_items(dtype, prod(shape), content)))
         elif function.kind == "scalar":
             (item,) = _items(arguments[0], 1, arguments[1])
             self._stack.append(item)
