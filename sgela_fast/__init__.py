@@ -5,15 +5,13 @@ The usual way: recordings -> :class:`Archive` -> :func:`train` -> run folder -> 
 
 Symbols, the same in code, comments and documentation:
 
-====== ==============================================================================
-``A``  coordinate axes (x, y, z), each with a model of its own
-``G``  groups: in ops, what stands for ``A`` where nothing is known of skeletons
-``B``  windows in a batch
-``T``  frames of a window (the paper's f), also decoding steps
-``J``  joints of a skeleton
-``K``  hidden units of an LSTM layer (the paper's k)
-``C``  persons (classes of the recognition network)
-====== ==============================================================================
+* ``A``: coordinate axes (x, y, z), each with a model of its own
+* ``G``: groups; in ops, what stands for ``A`` where nothing is known of skeletons
+* ``B``: windows in a batch
+* ``T``: frames of a window (the paper's f), also decoding steps
+* ``J``: joints of a skeleton
+* ``K``: hidden units of an LSTM layer (the paper's k)
+* ``C``: persons (classes of the recognition network)
 
 Skeletons are float32 ``(frames, J, 3)`` in metres, right-handed, y up. The names below are loaded when they are first
 used, so that importing the package takes no torch.
