@@ -1,0 +1,105 @@
+"""``sgela-fast evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sgela_fast.evaluation.config import EvaluationConfig
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from sgela_fast.evaluation.results import EvaluationResult
+
+_OWN = {"config", "stores", "train", "out", "json", "no_plots", "splits"}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the sub-command's arguments."""
+    parser.add_argument("stores", type=str, nargs="+", help="store folders, as `sgela-fast encode` makes them")
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_argument("--train", type=str | None, help="store with the training windows; default: the store itself")
+    parser.add_argument(
+        "--splits",
+        type=str,
+        default="split",
+        help="columns that name each window's side, with commas between them; empty, with --train: all windows",
+    )
+    parser.add_argument("--out", type=str | None, help="folder for results.json and plots; default STORE.evaluation")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON instead of tables")
+    parser.add_argument("--no-plots", action="store_true", help="write no PNG files")
+    parser.add_class_arguments(EvaluationConfig, skip={"splits"})
+
+
+def run(args: Namespace) -> None:
+    """Evaluate, print the figures and say where they are."""
+    import json
+    import sys
+    from pathlib import Path
+
+    from sgela_fast.cli.progress import Progress
+    from sgela_fast.evaluation.evaluate import RESULTS, count_runs, evaluate
+
+    config = settings(args)
+    first = Path(args.stores[0])
+    out = Path(args.out) if args.out else first.with_name(f"{first.name}.evaluation")
+    with Progress("Evaluating", count_runs(len(args.stores), config), "runs") as progress:
+        result = evaluate(
+            args.stores, config, train=args.train, out=out, plots=not args.no_plots, progress=progress.advance
+        )
+    for line in remarks(result):
+        print(f"note: {line}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(result.as_json(), indent=2, allow_nan=False))
+    else:
+        print_tables(result)
+    print(f"results: {out / RESULTS}", file=sys.stderr)
+
+
+def settings(args: Namespace) -> EvaluationConfig:
+    """The job's settings out of parsed arguments."""
+    from sgela_fast.evaluation.config import RecognitionConfig, RetrievalConfig
+
+    values = {name: value for name, value in vars(args).items() if name not in _OWN}
+    for name, kind in (("recognition", RecognitionConfig), ("retrieval", RetrievalConfig)):
+        if not isinstance(values[name], kind):
+            values[name] = kind(**vars(values[name]))
+    return EvaluationConfig(splits=tuple(name.strip() for name in args.splits.split(",")), **values)
+
+
+def remarks(result: EvaluationResult) -> list[str]:
+    """What was left out, each remark once."""
+    lines = []
+    for store in result.stores:
+        for outcome in store.outcomes:
+            where = f"{store.store}, {outcome.split}" if outcome.split else store.store
+            lines += [f"{where}: {count:,} {reason} left out" for reason, count in outcome.left_out.items()]
+            lines += [f"{where}: {remark}" for remark in outcome.notes]
+    return list(dict.fromkeys(lines))
+
+
+def print_tables(result: EvaluationResult) -> None:
+    """One table for each protocol, figures in per cent."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sgela_fast.evaluation.results import TITLES, summarise
+
+    rows = summarise(result)
+    console = Console()
+    for protocol in ("C", "G"):
+        chosen = [row for row in rows if row.protocol == protocol]
+        if not chosen:
+            continue
+        figures = [name for name in TITLES if any(name in row.figures for row in chosen)]
+        table = Table(title=f"Protocol {protocol}: {chosen[0].selection}; per cent", title_justify="left")
+        for title in ("store", "probes"):
+            table.add_column(title, overflow="fold")
+        for title in (*(TITLES[name] for name in figures), "chance", "persons", "number", "gallery", "runs"):
+            table.add_column(title, justify="right")
+        for row in chosen:
+            counts = (row.persons, row.probes, row.gallery_windows, row.runs)
+            table.add_row(
+                row.store, row.level, *row.cells(figures), f"{100 * row.chance:.1f}", *(f"{n:,}" for n in counts)
+            )
+        console.print(table)

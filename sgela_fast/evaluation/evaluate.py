@@ -1,0 +1,170 @@
+"""The job: stores in, figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from sgela_fast._version import __version__
+from sgela_fast.atomic import make_folder
+from sgela_fast.errors import ConfigError
+from sgela_fast.evaluation.config import EvaluationConfig
+from sgela_fast.evaluation.plots import plot_cmc, plot_distances
+from sgela_fast.evaluation.recognition_protocol import RecognitionRun
+from sgela_fast.evaluation.results import EvaluationResult, Outcome, StoreResult
+from sgela_fast.evaluation.retrieval_protocol import Distances, run_retrieval
+from sgela_fast.evaluation.sides import Sides, WindowStore, divide
+
+RESULTS = "results.json"
+_LIBRARIES = ("torch", "numpy", "scikit-learn", "scipy")
+
+
+def evaluate(
+    stores: Sequence[str | Path],
+    config: EvaluationConfig,
+    *,
+    train: str | Path | None = None,
+    out: str | Path | None = None,
+    plots: bool = True,
+    progress: Callable[..., None] = lambda units=1, *, note="": None,
+) -> EvaluationResult:
+    """Evaluate stores of gait encodings.
+
+    Args:
+        stores: store folders; each gets its own figures.
+        config: what is evaluated.
+        train: store with the training windows; without it each store holds both sides.
+        out: folder for ``results.json`` and the plots; nothing is written without it.
+        plots: draw CMC curves and distance histograms into ``out``.
+        progress: called with finished runs (of :func:`count_runs`) and a remark.
+
+    Raises:
+        DataError: a store does not fit the evaluation.
+        ConfigError: a setting does not fit this machine.
+        DivergenceError: a recognition network's loss is not finite.
+        OutputError: a result cannot be written.
+    """
+    from sgela_fast.encoding.store import Store
+
+    train_store = None if train is None else Store(train)
+    return evaluate_stores([Store(path) for path in stores], config, train_store, out, plots, progress)
+
+
+def count_runs(stores: int, config: EvaluationConfig) -> int:
+    """Runs of an evaluation: protocol C has one for each seed, protocol G one."""
+    each = {"C": len(config.recognition.seeds), "G": 1, "both": len(config.recognition.seeds) + 1}
+    return stores * len(config.splits) * each[config.protocol]
+
+
+def evaluate_stores(
+    stores: Sequence[WindowStore],
+    config: EvaluationConfig,
+    train_store: WindowStore | None = None,
+    out: str | Path | None = None,
+    plots: bool = True,
+    progress: Callable[..., None] = lambda units=1, *, note="": None,
+) -> EvaluationResult:
+    """:func:`evaluate` with opened stores."""
+    device = _choose_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = None if out is None else make_folder(Path(out))
+    # All stores are divided before the first run, so that a wrong column is told at once.
+    labels = _labels(stores)
+    divisions = [[divide(store, split, config, train_store) for split in config.splits] for store in stores]
+    results: list[StoreResult] = []
+    distances: dict[str, tuple[str, Distances]] = {}
+    for label, store, sides_of_splits in zip(labels, stores, divisions, strict=True):
+        outcomes: list[Outcome] = []
+        for split, sides in zip(config.splits, sides_of_splits, strict=True):
+            where = f"{label}, {split or 'all windows'}"
+            if config.protocol in ("C", "both"):
+                outcomes += _recognition(sides, split, config, device, where, progress)
+            if config.protocol in ("G", "both"):
+                outcome, found = _retrieval(sides, split, config, device, where, progress)
+                outcomes.append(outcome)
+                distances.setdefault(label, (split, found))
+        results.append(StoreResult(label, store.info.get("model_hash"), outcomes))
+    settings = {
+        "stores": [str(store.path) for store in stores],
+        **asdict(config),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+    }
+    versions = {"sgela_fast": __version__, **{name: metadata.version(name) for name in _LIBRARIES}}
+    result = EvaluationResult(settings, versions, None if train_store is None else str(train_store.path), results)
+    if folder is not None:
+        if plots:
+            _draw(result, distances, folder)
+        result.write(folder / RESULTS)
+    return result
+
+
+def _recognition(
+    sides: Sides, split: str, config: EvaluationConfig, device: torch.device, where: str, progress: Callable[..., None]
+) -> list[Outcome]:
+    run = RecognitionRun(sides, split, config, device, lambda remark: progress(0, note=f"{where}, C, {remark}"))
+    outcomes = []
+    for seed in config.recognition.seeds:
+        outcomes.append(run.outcome(seed))
+        progress(1, note=f"{where}, C, seed {seed}")
+    return outcomes
+
+
+def _retrieval(
+    sides: Sides, split: str, config: EvaluationConfig, device: torch.device, where: str, progress: Callable[..., None]
+) -> tuple[Outcome, Distances]:
+    done = 0
+
+    def advance(probes: int) -> None:
+        nonlocal done
+        done += probes
+        progress(0, note=f"{where}, G, {done:,} of {len(sides.test):,} probe windows")
+
+    found = run_retrieval(sides, split, config, device, advance)
+    progress(1, note=f"{where}, G")
+    return found
+
+
+def _draw(result: EvaluationResult, distances: dict[str, tuple[str, Distances]], folder: Path) -> None:
+    for protocol in ("C", "G"):
+        firsts = {
+            store.store: next((o for o in store.outcomes if o.protocol == protocol), None) for store in result.stores
+        }
+        found = {label: outcome for label, outcome in firsts.items() if outcome is not None}
+        if not found:
+            continue
+        first = next(iter(found.values()))
+        title = f"Protocol {protocol}, {first.selection}\n{first.persons} persons, {_run_name(first)}"
+        for level in ("windows", "recordings"):
+            curves = {label: getattr(outcome, level).cmc for label, outcome in found.items()}
+            plot_cmc(curves, first.chance, f"{title}, probes: {level}", folder / f"cmc_{protocol}_{level}.png")
+    for position, (label, (split, found_distances)) in enumerate(distances.items()):
+        name = "distances.png" if len(distances) == 1 else f"distances_{position}.png"
+        title = f"Protocol G, probe windows to persons\n{label}, {split or 'all windows'}"
+        plot_distances(found_distances.same, found_distances.other, title, folder / name)
+
+
+def _run_name(outcome: Outcome) -> str:
+    split = outcome.split or "all windows"
+    return split if outcome.seed is None else f"{split}, seed {outcome.seed}"
+
+
+def _labels(stores: Sequence[WindowStore]) -> list[str]:
+    """The folders' names, or their paths where names repeat."""
+    names = [store.path.name for store in stores]
+    if len(set(map(str, (store.path for store in stores)))) < len(names):
+        raise ConfigError("a store is given twice; name each store once")
+    return names if len(set(names)) == len(names) else [str(store.path) for store in stores]
+
+
+def _choose_device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda but torch sees no CUDA device; use --device cpu")
+    return torch.device(wanted)

@@ -1,0 +1,156 @@
+"""Training of the recognition network on frozen feature rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from sgela_fast.errors import DivergenceError
+from sgela_fast.evaluation.config import RecognitionConfig
+from sgela_fast.evaluation.features import Features, Standardiser
+from sgela_fast.evaluation.sides import Side
+from sgela_fast.models.recognition import RecognitionNetwork, initialise_recognition
+
+_BETA2 = 0.999
+_EPSILON = 1e-8
+_HELD_SHARE = 5  # one window in so many is held out of a person's only recording
+
+
+class RecognitionTraining:
+    """A recognition network and the state of its training.
+
+    Args:
+        features: training feature rows.
+        windows: positions of the windows to train on.
+        labels: person of every window of ``features``.
+        persons: classes, C.
+        config: of protocol C.
+        seed: of initial weights and order.
+        memory_bytes: for blocks of features that are not held in memory.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        windows: Tensor,
+        labels: Tensor,
+        persons: int,
+        config: RecognitionConfig,
+        seed: int,
+        memory_bytes: float,
+    ) -> None:
+        self.features, self.windows, self.config, self.seed = features, windows, config, seed
+        self.labels = labels[windows]
+        self.memory_bytes = memory_bytes
+        self.network = RecognitionNetwork(features.width, persons, config.hidden)
+        assert config.initial is not None
+        initialise_recognition(self.network, config.initial, seed)
+        self.network.to(features.device)
+        self.optimiser = build_optimiser(self.network, config.learning_rate)
+        self.standardise = Standardiser(features, windows) if config.standardise else None
+        self.generator = torch.Generator().manual_seed(seed)
+        self.steps = self.epochs = 0
+
+    def epoch(self, after_step: Callable[[int], None] | None = None) -> float:
+        """Pass once over the training rows; returns the mean loss of the steps.
+
+        Raises:
+            DivergenceError: the loss is not finite.
+        """
+        if self.config.shuffle == "once":
+            self.generator.manual_seed(self.seed)
+        batch, total, taken = self.config.batch, torch.zeros((), device=self.features.device), 0
+        for rows, source in self.features.shuffled(self.windows, batch, self.memory_bytes, self.generator):
+            if self.standardise:
+                rows = self.standardise(rows)
+            labels = self.labels[source].to(rows.device)
+            for start in range(0, len(rows), batch):
+                stop = start + batch
+                # A set smaller than one batch is trained on as it is: dropping it would leave nothing.
+                if stop > len(rows) and self.config.drop_incomplete and taken:
+                    break
+                total += training_step(self.network, self.optimiser, rows[start:stop], labels[start:stop])
+                taken += 1
+                self.steps += 1
+                if after_step:
+                    after_step(self.steps)
+        self.epochs += 1
+        loss = float(total) / taken
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"the recognition network's loss is {loss} in epoch {self.epochs}; lower recognition.learning_rate "
+                "or set recognition.standardise"
+            )
+        return loss
+
+    def logits(self, features: Features, windows: Tensor | None = None) -> NDArray[np.float32]:
+        """Mean logits ``(B, C)`` of the windows at the given positions, of all without positions."""
+        positions = torch.arange(len(features)) if windows is None else windows
+        found = []
+        for block in features.blocks(positions):
+            rows = self.standardise(block) if self.standardise else block
+            found.append(self.network.window_logits(rows).cpu())
+        return torch.cat(found).numpy()
+
+    def state(self) -> dict[str, Tensor]:
+        """Copy of the weights."""
+        return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+
+
+def build_optimiser(network: RecognitionNetwork, learning_rate: float) -> torch.optim.Adam:
+    """Adam for :func:`training_step`."""
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.9, _BETA2), eps=_EPSILON, fused=True)
+
+
+def training_step(network: RecognitionNetwork, optimiser: torch.optim.Adam, rows: Tensor, labels: Tensor) -> Tensor:
+    """One step on the mean cross-entropy of feature rows ``(B, D)``; returns the loss before it.
+
+    Epsilon goes where TensorFlow 1 puts it, beside the root of the uncorrected second moment. With unscaled initial
+    weights most gradients are tiny, and PyTorch's place for it changes whole weights by a step's length.
+    """
+    loss = cross_entropy(network(rows), labels)
+    optimiser.zero_grad()
+    loss.backward()
+    for group in optimiser.param_groups:
+        first: dict[str, Any] = optimiser.state[group["params"][0]]
+        taken = int(first["step"]) if first else 0
+        group["eps"] = _EPSILON / math.sqrt(1 - _BETA2 ** (taken + 1))
+    optimiser.step()
+    return loss.detach()
+
+
+def hold_out(side: Side, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose training windows that judge the epoch: a whole recording of each person, drawn at random.
+
+    Of a person with a single recording the last fifth of the windows is held out instead, and windows that share
+    frames with it are left out of training. A person with too few windows for that has none held out.
+
+    Returns:
+        Positions to train on and positions held out.
+    """
+    random = np.random.default_rng(seed)
+    train, held = [], []
+    order = np.argsort(side.persons, kind="stable")
+    for own in np.split(order, np.flatnonzero(np.diff(side.persons[order])) + 1):
+        recordings = np.unique(side.recordings[own])
+        if len(recordings) > 1:
+            chosen = side.recordings[own] == random.choice(recordings)
+            train.append(own[~chosen])
+            held.append(own[chosen])
+            continue
+        own = own[np.argsort(side.starts[own], kind="stable")]
+        last = own[len(own) - max(1, len(own) // _HELD_SHARE) :]
+        before = own[side.starts[own] + side.frames[own] <= side.starts[last[0]]]
+        if len(before):
+            train.append(before)
+            held.append(last)
+        else:
+            train.append(own)
+    return np.concatenate(train), np.concatenate(held) if held else np.empty(0, np.int64)
