@@ -57,8 +57,7 @@ def usable_frames(joints: np.ndarray) -> np.ndarray:
 def valid_windows(usable: np.ndarray, starts: np.ndarray, frames: int) -> np.ndarray:
     """Which windows consist of usable frames only, ``(windows,)`` bool."""
     bad = np.concatenate([[0], np.cumsum(~usable)])
-    clean: np.ndarray = bad[starts + frames] == bad[starts]
-    return clean
+    return np.equal(bad[starts + frames], bad[starts])
 
 
 @dataclass(frozen=True)
