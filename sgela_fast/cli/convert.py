@@ -20,37 +20,33 @@ def add_arguments(parser: ArgumentParser) -> None:
     default = ConvertConfig()
     parser.add_argument("source", help="file or folder with the recordings")
     parser.add_argument("destination", help="folder to make")
-    parser.add_argument("--format", default=default.format, help="name of the file format (default: auto, by content)")
     parser.add_argument(
-        "--layout", default=default.layout, help="joint layout of the archive, such as kinect-v1 (default: keep)"
+        "--format", default=default.format, help="name of the file format; auto tells it from the content"
+    )
+    parser.add_argument(
+        "--layout",
+        default=default.layout,
+        help="joint layout of the archive, such as kinect-v1; keep takes the recordings' own",
     )
     parser.add_argument(
         "--joint_map",
         default=default.joint_map,
         choices=JOINT_MAPS,
-        help="compat exchanges left and right, as the released code does for KGBD (default: anatomical)",
+        help="compat exchanges left and right, as the released code does for KGBD",
     )
     parser.add_argument(
         "--manifest", default=None, help="CSV with recording and/or source_file, person, split ...; overrides names"
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first recording at fault")
-    parser.add_argument(
-        "--min_frames", type=int, default=default.min_frames, help="leave shorter recordings out (default: 1)"
-    )
-    parser.add_argument(
-        "--frames_per_shard", type=int, default=default.frames_per_shard, help="frames of a shard (default: 1000000)"
-    )
-    parser.add_argument(
-        "--slot", default=default.reader.slot, choices=SLOTS, help="BIWI, IAS: which user of a frame (default: 0)"
-    )
+    parser.add_argument("--min_frames", type=int, default=default.min_frames, help="leave shorter recordings out")
+    parser.add_argument("--frames_per_shard", type=int, default=default.frames_per_shard, help="frames of a shard")
+    parser.add_argument("--slot", default=default.reader.slot, choices=SLOTS, help="BIWI, IAS: which user of a frame")
     parser.add_argument(
         "--keep_untracked",
         action="store_true",
         help="BIWI, IAS: keep frames with an untracked joint and mark it as lost",
     )
-    parser.add_argument(
-        "--every", type=int, default=default.reader.every, help="CMU: keep every n-th of 120 frames/s (default: 4)"
-    )
+    parser.add_argument("--every", type=int, default=default.reader.every, help="CMU: keep every n-th of 120 frames/s")
     parser.add_argument(
         "--pickled_ids",
         action="store_true",

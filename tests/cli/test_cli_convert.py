@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from sgela_fast.cli.main import main
+from sgela_fast.skeletons.readers.base import RecordingRef
+from sgela_fast.skeletons.readers.packed_npz import PackedNPZReader
+from sgela_fast.skeletons.recording import Recording
 
 
 @pytest.fixture
@@ -56,3 +59,22 @@ def test_an_unknown_format_is_an_argument_error(
 ) -> None:
     assert main(["convert", str(packed), str(tmp_path / "out"), "--format", "kinect"]) == 2
     assert "unknown format 'kinect'; choose auto or one of: archive, packed-npz" in capsys.readouterr().err
+
+
+def test_control_c_says_how_to_go_on_and_the_same_command_does(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["convert", str(packed), str(tmp_path / "out"), "--frames_per_shard", "30"]
+    real = PackedNPZReader.read
+
+    def stop_at_b(self: PackedNPZReader, ref: RecordingRef) -> Recording:
+        if ref.name == "b":
+            raise KeyboardInterrupt
+        return real(self, ref)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PackedNPZReader, "read", stop_at_b)
+        assert main(command) == 130
+    assert "stopped; 1 of 2 recordings are in whole shards in" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "resumed behind 1 recordings of an interrupted conversion" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ KGBD_FILE_ORDER = [
 def make_recording() -> Callable[..., Recording]:
     """Builds a recording of random joints: ``make_recording(name, frames=30, layout="kinect-v1", ...)``."""
 
-    def make(name: str, frames: int = 30, layout: str = "kinect-v1", seed: int = 0, **fields: object) -> Recording:
+    def make(name: str, frames: int = 30, layout: str = "kinect-v1", seed: int = 0, **fields: Any) -> Recording:
         generator = np.random.default_rng([seed, *name.encode()])
         joints = generator.normal(size=(frames, len(get_layout(layout)), 3)).astype(np.float32)
         return Recording(name=name, joints=joints, layout=layout, **fields)
@@ -73,7 +74,7 @@ def write_npz() -> Callable[..., Path]:
     def write(folder: Path, recordings: dict[str, tuple[int, str, str]], joints: int = 20) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         generator = np.random.default_rng(5)
-        arrays = {
+        arrays: dict[str, Any] = {
             name: generator.normal(size=(frames, joints, 3)).astype(np.float32)
             for name, (frames, _, _) in recordings.items()
         }

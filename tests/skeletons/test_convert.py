@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sgela_fast.skeletons.convert import convert, open_configured, remap
 from sgela_fast.skeletons.layouts import get_layout
 from sgela_fast.skeletons.readers.registry import open_source
 from sgela_fast.skeletons.recording import Recording
+from sgela_fast.skeletons.shards import rows_table
 
 WriteNPZ = Callable[..., Path]
 WALKS = {f"w{index}": (20 + index, f"p{index % 3}", "train" if index % 2 else "test") for index in range(9)}
@@ -179,18 +181,16 @@ def test_an_interruption_while_a_shard_is_written_costs_that_shard_only(
     folder = write_npz(tmp_path / "set", WALKS)
     config = ConvertConfig(frames_per_shard=50)
     whole = convert(folder, tmp_path / "whole", config)
-    import sgela_fast.skeletons.archive as module
+    calls = []
 
-    real, calls = module.rows_table, []
-
-    def fail_at_the_second(*arguments: object) -> object:
-        calls.append(1)
+    def fail_at_the_second(recordings: Sequence[Recording], shard: int) -> object:
+        calls.append(shard)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return rows_table(recordings, shard)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "rows_table", fail_at_the_second)
+        patched.setattr("sgela_fast.skeletons.archive.rows_table", fail_at_the_second)
         with pytest.raises(Interrupted, match="stopped; 3 of 9 recordings"):
             convert(folder, tmp_path / "parts", config)
     assert (tmp_path / "parts" / "frames-00001.npy").exists()
@@ -235,7 +235,7 @@ def test_a_source_may_be_opened_beforehand(tmp_path: Path, write_npz: WriteNPZ) 
         ({"frames_per_shard": 0}, "frames_per_shard is 0; it must be at least 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ConvertConfig(**settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def write_frame(folder: Path, number: int, slots: list[np.ndarray], subject: str
 EMPTY = np.zeros((20, 14))
 
 
-def read(path: Path, **options: object) -> Recording:
+def read(path: Path, **options: Any) -> Recording:
     reader = BIWIReader(ReaderOptions(**options))
     (ref,) = reader.scan(path)
     return reader.read(ref)

@@ -53,7 +53,7 @@ def read(path: Path, every: int = 1) -> Recording:
 
 
 def place(recording: Recording, joint: str) -> np.ndarray:
-    return recording.joints[0, recording.skeleton.index(joint)] / METRES
+    return np.asarray(recording.joints[0, recording.skeleton.index(joint)] / METRES)
 
 
 def test_at_rest_bones_point_where_the_skeleton_says(tmp_path: Path) -> None:

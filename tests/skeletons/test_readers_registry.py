@@ -75,6 +75,29 @@ def test_hidden_files_are_passed_over(tmp_path: Path, write_kgbd: WriteKGBD) -> 
     assert len(open_source(tmp_path)) == 1
 
 
+def test_linked_folders_are_read_and_loops_are_not_followed(tmp_path: Path, write_kgbd: WriteKGBD) -> None:
+    write_kgbd(tmp_path / "disk" / "Person001" / "1.txt")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "Person001").symlink_to(tmp_path / "disk" / "Person001")
+    (source / "again").symlink_to(source)
+    assert [ref.name for ref in open_source(source).refs] == ["p001_1"]
+
+
+def test_files_of_other_names_are_not_passed_over(tmp_path: Path, write_kgbd: WriteKGBD) -> None:
+    write_kgbd(tmp_path / "Person001" / "1.txt")
+    write_kgbd(tmp_path / "more" / "guest.txt")
+    assert [ref.name for ref in open_source(tmp_path).refs] == ["p001_1", "more_guest"]
+
+
+def test_a_number_too_large_for_the_archive_is_refused(tmp_path: Path, write_kgbd: WriteKGBD) -> None:
+    write_kgbd(tmp_path / "walk.txt")
+    lines = (tmp_path / "walk.txt").read_text().splitlines()
+    (tmp_path / "walk.txt").write_text("\n".join(["Head;1e300;0;0", *lines[1:]]))
+    with pytest.raises(DataError, match=r"has a coordinate that is not finite in frame 0 of recording 'walk'"):
+        list(open_source(tmp_path))
+
+
 def test_natural_order_counts_numbers() -> None:
     names = ["walk10", "walk9", "b", "walk1b2", "walk1a10"]
     assert sorted(names, key=lambda name: natural_key(Path(name))) == ["b", "walk1a10", "walk1b2", "walk9", "walk10"]

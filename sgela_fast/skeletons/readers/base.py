@@ -92,6 +92,8 @@ class Reader(ABC):
         """
         if not len(joints):
             raise DataError(f"{ref.path} has no frame; remove it or copy it again")
+        with np.errstate(over="ignore"):
+            joints = np.ascontiguousarray(joints, np.float32)
         finite = np.isfinite(joints).all(axis=(1, 2))
         if not finite.all():
             raise DataError(
@@ -100,7 +102,7 @@ class Reader(ABC):
             )
         return Recording(
             name=ref.name,
-            joints=np.ascontiguousarray(joints, np.float32),
+            joints=joints,
             layout=layout,
             fps=fps if ref.fps is None else ref.fps,
             person=ref.person,
@@ -140,8 +142,8 @@ class TextFileReader(Reader):
         """List the files that look like a recording by name or by content, in natural order."""
         root = path if path.is_dir() else path.parent
         if path.is_dir():
-            named = [file for file in files_below(path) if self.pattern.search(file.as_posix())]
-            files = named or [file for file, head in heads(path, limit=None) if self.sniff(head)]
+            named = {file for file in files_below(path) if self.pattern.search(file.as_posix())}
+            files = list(named | {file for file, head in heads(path, limit=None) if self.sniff(head)})
         else:
             files = [path]
         if not files:

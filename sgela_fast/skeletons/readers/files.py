@@ -29,18 +29,34 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
 def files_below(folder: Path) -> Iterator[Path]:
     """All files below ``folder``, hidden ones and hidden folders left out, in an order fixed by their names.
 
+    Links to folders are followed, but not back into a folder that contains them.
+
     Raises:
         DataError: a folder cannot be listed.
     """
+    yield from _walk(folder, frozenset())
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     try:
         with os.scandir(folder) as found:
             entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda item: item.name)
     except OSError as error:
         raise DataError(f"{folder} cannot be listed ({error.strerror}); check its permissions") from error
     yield from (Path(entry.path) for entry in entries if entry.is_file())
+    above |= {folder.resolve()}
     for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from files_below(Path(entry.path))
+        if entry.is_dir() and not (entry.is_symlink() and Path(entry.path).resolve() in above):
+            yield from _walk(Path(entry.path), above)
+
+
+def begins_with(file: Path, *beginnings: bytes) -> bool:
+    """Whether ``file`` can be read and begins with one of ``beginnings``."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(max(map(len, beginnings))).startswith(beginnings)
+    except OSError:
+        return False
 
 
 def heads(path: Path, limit: int | None = SNIFFED_FILES) -> Iterator[tuple[Path, str]]:

@@ -78,14 +78,15 @@ class KGBDReader(TextFileReader):
         """Read the frames of one walk."""
         layout = get_layout(self.layout)
         lines = numbered_lines(read_text(ref.path))
-        names = [line.partition(DELIMITER)[0].strip() for _, line in lines]
+        parts = [line.partition(DELIMITER) for _, line in lines]
+        names = [name.strip() for name, _, _ in parts]
         slots = {source: layout.index(joint) for source, joint in JOINTS.items()}
         if len(lines) % len(JOINTS) or not all(name in slots for name in names):
             raise _frame_fault(ref.path, lines)
         order = np.array([slots[name] for name in names], np.int64).reshape(-1, len(layout))  # (frames, J)
         if not np.array_equal(np.sort(order, axis=1), np.broadcast_to(np.arange(len(layout)), order.shape)):
             raise _frame_fault(ref.path, lines)
-        rows = [(number, line.partition(DELIMITER)[2]) for number, line in lines]
+        rows = [(number, rest) for (number, _), (_, _, rest) in zip(lines, parts, strict=True)]
         values = number_table(ref.path, rows, DELIMITER, 3)  # (frames * J, 3)
         check_finite(ref.path, rows, values)
         joints = np.empty((len(order), len(layout), 3))

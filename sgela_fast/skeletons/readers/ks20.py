@@ -10,6 +10,7 @@ import numpy as np
 from sgela_fast.errors import DataError
 from sgela_fast.skeletons.readers.base import Reader, RecordingRef
 from sgela_fast.skeletons.readers.files import (
+    begins_with,
     check_finite,
     files_below,
     first_line,
@@ -110,8 +111,6 @@ def _frame(file: Path) -> np.ndarray:
 
 def _matlab_file(path: Path) -> Path | None:
     for file in files_below(path) if path.is_dir() else [path]:
-        if file.suffix.lower() == ".mat":
-            with file.open("rb") as stream:
-                if stream.read(8).startswith(_MATLAB):
-                    return file
+        if file.suffix.lower() == ".mat" and begins_with(file, *_MATLAB):
+            return file
     return None

@@ -11,7 +11,7 @@ import numpy as np
 from sgela_fast.errors import DataError
 from sgela_fast.skeletons.config import ReaderOptions
 from sgela_fast.skeletons.readers.base import Reader, RecordingRef
-from sgela_fast.skeletons.readers.files import files_below, natural_key
+from sgela_fast.skeletons.readers.files import begins_with, files_below, natural_key
 from sgela_fast.skeletons.readers.packed_npz import layout_of
 from sgela_fast.skeletons.readers.pickled_ids import read_pickled_ids
 from sgela_fast.skeletons.recording import Recording
@@ -50,7 +50,7 @@ class OfficialNpyReader(Reader):
     @classmethod
     def matches(cls, path: Path) -> bool:
         """Whether there is an x axis by name that begins as an npy file does."""
-        return any(_begins_as_npy(file) for file in _axis_files(path))
+        return any(begins_with(file, _MAGIC) for file in _axis_files(path))
 
     def scan(self, path: Path) -> list[RecordingRef]:
         """One recording for each window of each set of axis files."""
@@ -114,11 +114,6 @@ class OfficialNpyReader(Reader):
 def _axis_files(path: Path) -> list[Path]:
     files = files_below(path) if path.is_dir() else [path]
     return [file for file in files if _AXIS_FILE.match(file.name)]
-
-
-def _begins_as_npy(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(len(_MAGIC)) == _MAGIC
 
 
 def _first_file(folder: Path, name: str) -> Path | None:
