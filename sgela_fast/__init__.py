@@ -26,7 +26,13 @@ from sgela_fast._version import __version__
 
 if TYPE_CHECKING:
     from sgela_fast.checkpoints.run_folder import Run, load_run
+    from sgela_fast.encoding.config import EncodingConfig
+    from sgela_fast.encoding.encode import encode
+    from sgela_fast.encoding.encoder import Encoder
+    from sgela_fast.encoding.store import Store
     from sgela_fast.errors import SgelaError
+    from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig, RetrievalConfig
+    from sgela_fast.evaluation.evaluate import evaluate
     from sgela_fast.models.config import SGELAConfig
     from sgela_fast.models.sgela import build_model
     from sgela_fast.skeletons.archive import Archive
@@ -40,16 +46,24 @@ if TYPE_CHECKING:
 _MODULES = {
     "Archive": "skeletons.archive",
     "ConvertConfig": "skeletons.config",
+    "Encoder": "encoding.encoder",
+    "EncodingConfig": "encoding.config",
+    "EvaluationConfig": "evaluation.config",
     "Layout": "skeletons.layouts",
     "ReaderOptions": "skeletons.config",
+    "RecognitionConfig": "evaluation.config",
     "Recording": "skeletons.recording",
+    "RetrievalConfig": "evaluation.config",
     "Run": "checkpoints.run_folder",
     "SGELAConfig": "models.config",
     "SgelaError": "errors",
+    "Store": "encoding.store",
     "TrainingConfig": "training.config",
     "WindowConfig": "skeletons.config",
     "build_model": "models.sgela",
     "convert": "skeletons.convert",
+    "encode": "encoding.encode",
+    "evaluate": "evaluation.evaluate",
     "get_layout": "skeletons.layouts",
     "layout_names": "skeletons.layouts",
     "load_run": "checkpoints.run_folder",
@@ -59,17 +73,25 @@ _MODULES = {
 __all__ = [
     "Archive",
     "ConvertConfig",
+    "Encoder",
+    "EncodingConfig",
+    "EvaluationConfig",
     "Layout",
     "ReaderOptions",
+    "RecognitionConfig",
     "Recording",
+    "RetrievalConfig",
     "Run",
     "SGELAConfig",
     "SgelaError",
+    "Store",
     "TrainingConfig",
     "WindowConfig",
     "__version__",
     "build_model",
     "convert",
+    "encode",
+    "evaluate",
     "get_layout",
     "layout_names",
     "load_run",

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from sgela_fast.cli.main import main
+from sgela_fast.encoding.store import StoreWriter
 from sgela_fast.skeletons.archive import ArchiveWriter
 from sgela_fast.skeletons.layouts import get_layout
 from sgela_fast.skeletons.readers.kgbd import JOINTS as KGBD_JOINTS
@@ -92,6 +93,19 @@ class Inputs:
                 writer.add(Recording(f"p{person}_{walk}", joints, layout, person=f"p{person}", extra=extra))
         writer.finish()
 
+    def store(self, name: str, *, persons: list[str | None], splits: list[str] | None = None) -> None:
+        """Write a store of two windows a person and side; ``splits`` names one side for each person."""
+        info = {"model_hash": "none", "pooling": "mean", "dtype": "float32", "frames": 6, "dim": 4}
+        writer = StoreWriter(name, info)
+        sides = [(person, side) for person in persons for side in ("train", "test")]
+        if splits is not None:
+            sides = list(zip(persons, splits, strict=True))
+        for person, side in sides:
+            columns = {"person": [person] * 2, "recording": [f"{person}_{side}"] * 2, "split": [side] * 2}
+            columns |= {"window_start": [0, 6], "frames": [6, 6], "valid": [True, True]}
+            writer.add(np.random.default_rng(0).normal(size=(2, 4)), columns)
+        writer.finish()
+
     def edit_json(self, file: str, **changes: Any) -> None:
         """Change entries of a JSON file."""
         path = Path(file)
@@ -124,6 +138,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         monkeypatch.chdir(folder)
         Inputs(folder, monkeypatch).archive("walks.sga")
         assert main(["train", "walks.sga", "--out", "run", *QUIET]) == 0
+        assert main(["encode", "walks.sga", "--model", "run", "--out", "walks.store"]) == 0
     return folder
 
 

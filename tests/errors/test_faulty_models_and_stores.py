@@ -1,0 +1,183 @@
+"""Runs, checkpoints and stores at fault.
+
+Each test is named after its row in ``docs/errors.md``, which holds the exit status and the message.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Complains = Callable[..., None]
+
+ENCODE = ("encode", "walks.sga", "--model", "run", "--out", "new.store")
+EVALUATE = ("evaluate", "walks.store", "--protocol", "G", "--out", "figures")
+
+
+def test_not_a_run_folder(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga")
+    Path("run").mkdir()
+    complains(*ENCODE)
+
+
+def test_damaged_run_json(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    inputs.cut("run/run.json")
+    complains(*ENCODE)
+
+
+def test_run_of_a_newer_schema_version(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    inputs.edit_json("run/run.json", schema_version=2)
+    complains(*ENCODE)
+
+
+def test_weights_cut_off(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    inputs.cut("run/model.safetensors")
+    complains(*ENCODE)
+
+
+def test_pickle_in_place_of_weights(inputs: Any, complains: Complains) -> None:
+    import pickle
+
+    inputs.take("walks.sga", "run")
+    Path("run/model.safetensors").write_bytes(pickle.dumps({"encoder": [0.0] * 99}))
+    complains(*ENCODE)
+
+
+def test_weights_of_another_model(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    inputs.edit_json("run/run.json", model={"hidden": 8})
+    complains(*ENCODE)
+
+
+def test_settings_that_this_release_does_not_know(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    inputs.edit_json("run/run.json", model={"hidden": 4, "heads": 2})
+    complains(*ENCODE)
+
+
+def test_weight_that_is_not_finite(inputs: Any, complains: Complains) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    inputs.take("walks.sga", "run")
+    weights = load_file("run/model.safetensors")
+    weights["output_weight"][0, 0, 0] = torch.nan
+    save_file(weights, "run/model.safetensors")
+    complains(*ENCODE)
+
+
+def test_archive_of_another_layout_than_the_model_s(inputs: Any, complains: Complains) -> None:
+    inputs.take("run")
+    inputs.archive("walks.sga", layout="kinect-v2")
+    complains(*ENCODE)
+
+
+def test_neither_model_nor_untrained(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga")
+    complains("encode", "walks.sga", "--out", "new.store")
+
+
+def test_no_recording_holds_a_window(inputs: Any, complains: Complains) -> None:
+    inputs.take("run")
+    inputs.archive("walks.sga", frames=20)
+    complains(*ENCODE)
+
+
+def test_store_exists(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run", "walks.store")
+    complains("encode", "walks.sga", "--model", "run", "--out", "walks.store")
+
+
+def test_store_in_a_folder_that_holds_something_else(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    Path("new.store").mkdir()
+    Path("new.store/notes.txt").write_text("mine")
+    complains(*ENCODE)
+
+
+def test_disk_full_while_encoding(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    inputs.fail("fsync", errno.ENOSPC)
+    complains(*ENCODE, leaves="new.store")
+
+
+def test_not_a_store(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga")
+    complains("evaluate", "walks.sga", "--out", "figures")
+
+
+def test_unfinished_store(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    Path("walks.store/store.json").unlink()
+    complains(*EVALUATE)
+
+
+def test_damaged_store_json(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    inputs.cut("walks.store/store.json")
+    complains(*EVALUATE)
+
+
+def test_store_of_a_newer_schema_version(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    inputs.edit_json("walks.store/store.json", schema_version=2)
+    complains(*EVALUATE)
+
+
+def test_values_cut_off(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    inputs.cut("walks.store/part-00000.npy")
+    complains(*EVALUATE, leaves="figures")  # empty
+
+
+def test_rows_cut_off(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    inputs.cut("walks.store/part-00000.parquet")
+    complains(*EVALUATE)
+
+
+def test_fewer_windows_than_listed(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    inputs.edit_json("walks.store/store.json", windows=999)
+    complains(*EVALUATE)
+
+
+def test_one_person_only(inputs: Any, complains: Complains) -> None:
+    inputs.store("walks.store", persons=["anna"])
+    complains(*EVALUATE)
+
+
+def test_nobody_is_named(inputs: Any, complains: Complains) -> None:
+    inputs.store("walks.store", persons=[None])
+    complains(*EVALUATE)
+
+
+def test_split_column_that_the_store_does_not_have(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    complains(*EVALUATE, "--splits", "fold")
+
+
+def test_split_value_that_never_occurs(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    complains(*EVALUATE, "--test_value", "probe")
+
+
+def test_nobody_is_on_both_sides(inputs: Any, complains: Complains) -> None:
+    inputs.store("walks.store", persons=["anna", "bert"], splits=["train", "test"])
+    complains(*EVALUATE)
+
+
+def test_stores_of_different_encoders(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    inputs.store("other.store", persons=["anna", "bert"])
+    complains(*EVALUATE, "--train", "other.store")
+
+
+def test_a_store_given_twice(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    complains("evaluate", "walks.store", "walks.store", "--out", "figures")
