@@ -140,7 +140,9 @@ def load_run(path: str | Path, backend: Backend = "auto", device: torch.device |
         config = SGELAConfig(**info["model"])
         window = WindowConfig(**info["window"])
     except (TypeError, ConfigError) as error:
-        raise CheckpointError(f"{folder / INDEX} has settings that this release does not know ({error})") from error
+        raise CheckpointError(
+            f"{folder / INDEX} has settings that this release does not know ({error}); use a matching release"
+        ) from error
     model = build_model(config, backend)
     load_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return Run(

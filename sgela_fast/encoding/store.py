@@ -14,6 +14,7 @@ NumPy and any Parquet reader open it without this package. Values are memory-map
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -205,6 +206,8 @@ class StoreWriter:
         """
         self._flush()
         if not self._windows:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
             raise DataError(f"nothing to write into {self.path}: the archive has no window")
         head = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "made_by": f"sgela_fast {__version__}"}
         counts = {"parts": self._parts, "windows": self._windows}

@@ -72,10 +72,10 @@ def evaluate_stores(
     device = _choose_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    folder = None if out is None else make_folder(Path(out))
     # All stores are divided before the first run, so that a wrong column is told at once.
     labels = _labels(stores)
     divisions = [[divide(store, split, config, train_store) for split in config.splits] for store in stores]
+    folder = None if out is None else make_folder(Path(out))
     results: list[StoreResult] = []
     distances: dict[str, tuple[str, Distances]] = {}
     for label, store, sides_of_splits in zip(labels, stores, divisions, strict=True):
