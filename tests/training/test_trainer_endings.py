@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +290,22 @@ def test_a_step_into_infinity_goes_back_to_the_last_good_weights(
 def test_a_learning_rate_far_too_high_never_leaves_bad_weights(archive: Archive, out: Path, settings: Settings) -> None:
     message = diverge(archive, out, settings("paper", learning_rate=1e4, clip=0.0, max_steps=200, log_every=100))
     assert message.startswith("training diverged at step ")
+
+
+def test_bad_weights_between_two_log_entries_reach_no_checkpoint(
+    archive: Archive, out: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(1000))
+
+    def spoil(parameters: Iterable[torch.Tensor], bound: float) -> None:
+        if next(calls) == 1:
+            for parameter in parameters:
+                assert parameter.grad is not None
+                parameter.grad.fill_(math.inf)
+
+    monkeypatch.setattr(trainer, "clip_gradients", spoil)
+    message = diverge(archive, out, settings("paper", checkpoint_every=1, log_every=100))
+    assert message.startswith("training diverged at step 2 (a weight is infinite or NaN); the weights of step 1 are")
 
 
 def test_bad_weights_at_the_very_end_are_no_result(archive: Archive, out: Path, settings: Settings) -> None:
