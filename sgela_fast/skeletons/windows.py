@@ -50,8 +50,8 @@ def center_frames(joints: np.ndarray, layout: Layout, center: str) -> np.ndarray
 
 def usable_frames(joints: np.ndarray) -> np.ndarray:
     """Which frames have every joint, ``(frames,)`` bool."""
-    lost: np.ndarray = lost_joints(joints).any(axis=-1)
-    return ~lost
+    whole: np.ndarray = np.logical_not(lost_joints(joints).any(axis=-1))
+    return whole
 
 
 def valid_windows(usable: np.ndarray, starts: np.ndarray, frames: int) -> np.ndarray:
@@ -109,6 +109,11 @@ def index_windows(archive: Archive, rows: Sequence[Row], config: WindowConfig) -
         starts.append(first + mine[valid])
         owner.append(np.full(int(valid.sum()), index, np.int64))
         first += row.frames
+    if skipped and not any(len(piece) for piece in starts):
+        raise DataError(
+            f"{archive.path} has no window of {config.frames} frames without a lost joint ({skipped} have one); see "
+            "which joints are lost with `sgela-fast inspect`"
+        )
     if not any(len(piece) for piece in starts):
         raise DataError(
             f"{archive.path} has no recording long enough for one whole window of {config.frames} frames between "

@@ -8,7 +8,8 @@ from typing import Literal, get_args
 from sgela_fast.errors import ConfigError
 from sgela_fast.models.checks import require_at_least, require_choices, require_positive
 
-Preset = Literal["official", "paper"]
+# In the order of the model's variants: `typing` takes two Literals of other order for the same one.
+Preset = Literal["paper", "official"]
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ SEE = "see `sgela-fast train --help`"
             ["train", "a", "--out", "b", "--model.reverse", "maybe"],
             f"model.reverse is 'maybe'; it must be true or false; {SEE}",
         ),
-        (["train", "a", "--out", "b", "--preset", "mine"], f"preset is 'mine'; choose official or paper; {SEE}"),
+        (["train", "a", "--out", "b", "--preset", "mine"], f"preset is 'mine'; choose paper or official; {SEE}"),
         (
             ["train", "a", "--out", "b", "--config", "/nowhere.yaml"],
             f"config: File does not exist: '/nowhere.yaml'; {SEE}",

@@ -158,6 +158,22 @@ def test_spoilt_frames_are_left_out_and_noted(
     assert result.notes == ["18 windows with a lost joint were left out"]
 
 
+def test_nothing_but_spoilt_windows_is_said(
+    make_archive: Callable[..., Archive], out: Path, settings: Settings
+) -> None:
+    def spoil(index: int, joints: np.ndarray) -> None:
+        joints[::4, 2] = 0
+
+    spoilt = make_archive(spoil=spoil)
+    with pytest.raises(DataError) as caught:
+        train(spoilt, out, **settings(validation=0.0))
+    assert str(caught.value) == (
+        f"{spoilt.path} has no window of 6 frames without a lost joint (42 have one); see which joints are lost with "
+        "`sgela-fast inspect`"
+    )
+    assert not out.exists()
+
+
 def test_progress_and_plan_count_steps(archive: Archive, out: Path, settings: Settings) -> None:
     planned: list[tuple[int, int]] = []
     notes: list[str] = []

@@ -32,7 +32,7 @@ def test_settings_survive_being_written_and_read() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"preset": "mine"}, "training.preset is 'mine'; choose official or paper"),
+        ({"preset": "mine"}, "training.preset is 'mine'; choose paper or official"),
         ({"optimiser": "adamw"}, "training.optimiser is 'adamw'; choose adam or sgd"),
         ({"shuffle": "always"}, "training.shuffle is 'always'; choose once-per-axis, once or epoch"),
         ({"device": "tpu"}, "training.device is 'tpu'; choose auto, cpu or cuda"),
