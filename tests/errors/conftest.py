@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,6 +130,36 @@ class Inputs:
             raise OSError(number, os.strerror(number))
 
         self.monkeypatch.setattr(os, call, failing)
+
+    def before(self, target: str, action: Callable[[], Any], after: int = 0) -> None:
+        """Do ``action`` before each call of the named function, the first ``after`` calls excepted."""
+        module, _, name = target.rpartition(".")
+        owner = pkgutil.resolve_name(module)
+        real, calls = getattr(owner, name), [0]
+
+        def preceded(*arguments: Any, **named: Any) -> Any:
+            calls[0] += 1
+            if calls[0] > after:
+                action()
+            return real(*arguments, **named)
+
+        self.monkeypatch.setattr(owner, name, preceded)
+
+    def stop(self, target: str, after: int) -> None:
+        """Press Control-C in the named function, after so many calls of it."""
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        self.before(target, interrupt, after)
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Take back at the end whatever was made to fail inside."""
+        outer = self.monkeypatch
+        with pytest.MonkeyPatch.context() as self.monkeypatch:
+            yield
+        self.monkeypatch = outer
 
 
 @pytest.fixture(scope="session")

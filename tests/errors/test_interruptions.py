@@ -1,0 +1,72 @@
+"""The user stops a job: the sentence, and what the same command makes of it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sgela_fast.cli.main import main
+
+Complains = Callable[..., None]
+
+CONVERT = ("convert", "kgbd", "walks.sga", "--frames_per_shard", "2")
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def test_control_c_while_converting(inputs: Any, complains: Complains) -> None:
+    inputs.kgbd(walks=3)
+    inputs.stop("sgela_fast.skeletons.convert.remap", after=2)
+    complains(*CONVERT, leaves="walks.sga")
+    assert not Path("walks.sga/archive.json").exists()
+
+
+def test_control_c_while_encoding(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    inputs.stop("sgela_fast.encoding.encoder.Encoder.cut", after=3)
+    complains("encode", "walks.sga", "--model", "run", "--out", "new.store", leaves="new.store")
+    assert not Path("new.store/store.json").exists()
+
+
+def test_control_c_while_training(inputs: Any, complains: Complains) -> None:
+    import signal
+
+    inputs.take("walks.sga")
+    inputs.before("sgela_fast.training.trainer.clip_gradients", lambda: signal.raise_signal(signal.SIGINT))
+    complains("train", "walks.sga", "--out", "run", *inputs.quiet, leaves="run")
+
+
+def test_a_stopped_conversion_is_finished_by_the_same_command(inputs: Any) -> None:
+    inputs.kgbd(walks=3)
+    assert main([*CONVERT]) == 0
+    whole = contents("walks.sga")
+    Path("walks.sga").rename("whole.sga")
+    with inputs.undone():
+        inputs.stop("sgela_fast.skeletons.convert.remap", after=2)
+        assert main([*CONVERT]) == 130
+    assert main([*CONVERT]) == 0
+    assert contents("walks.sga") == whole
+
+
+def test_a_stopped_encoding_is_done_by_the_same_command(inputs: Any) -> None:
+    inputs.take("walks.sga", "run", "walks.store")
+    command = ["encode", "walks.sga", "--model", "run", "--out", "new.store"]
+    with inputs.undone():
+        inputs.stop("sgela_fast.encoding.encoder.Encoder.cut", after=3)
+        assert main(command) == 130
+    assert main(command) == 0
+    assert contents("new.store") == contents("walks.store")
+
+
+def test_a_full_disk_costs_only_the_unfinished_part(inputs: Any) -> None:
+    inputs.kgbd(walks=3)
+    with inputs.undone():
+        inputs.fail("fsync", 28, after=10)
+        assert main([*CONVERT]) == 1
+    kept = {name: data for name, data in contents("walks.sga").items() if name.startswith("frames")}
+    assert kept
+    assert main([*CONVERT]) == 0
+    assert kept.items() <= contents("walks.sga").items()
