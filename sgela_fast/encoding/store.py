@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -223,7 +223,7 @@ class StoreWriter:
         further = [pa.field(name, pa.string()) for name in sorted(set(self._columns) - set(FIXED.names))]
         schema = pa.schema([*FIXED, *further], metadata={CHECKSUM: _checksum(values)})
         table = pa.table({name: self._columns[name] for name in schema.names}, schema=schema)
-        write_file(self.path / values_name(self._parts), lambda file: np.save(file, values, allow_pickle=False))
+        write_file(self.path / values_name(self._parts), lambda file: _write_array(file, values))
         with replacing(self.path / rows_name(self._parts)) as temporary:
             pq.write_table(table, temporary)
         self._parts += 1
@@ -251,6 +251,12 @@ def values_name(part: int) -> str:
 def rows_name(part: int) -> str:
     """File name of a part's table."""
     return f"part-{part:05d}.parquet"
+
+
+def _write_array(file: BinaryIO, values: np.ndarray) -> None:
+    # Not np.save: on a full disk it raises an error without the system's reason.
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
+    file.write(np.ascontiguousarray(values).data)
 
 
 def _checksum(values: np.ndarray) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pytest
 
 from sgela_fast.cli.main import main
 
@@ -70,3 +74,37 @@ def test_a_full_disk_costs_only_the_unfinished_part(inputs: Any) -> None:
     assert kept
     assert main([*CONVERT]) == 0
     assert kept.items() <= contents("walks.sga").items()
+
+
+@pytest.fixture
+def tiny_disk(inputs: Any) -> Iterator[Path]:
+    """A file system of 64 KiB in ``disk``."""
+    Path("disk").mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "disk"], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield Path("disk")
+    subprocess.run(["umount", "disk"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (["convert", "packed", "disk/walks.sga"], "disk/walks.sga/frames-00000.npy"),
+        (["encode", "walks.sga", "--untrained", "official", "--out", "disk/s"], "disk/s/part-00000.npy"),
+        (["evaluate", "walks.store", "--protocol", "G", "--out", "disk/f"], "disk/f/cmc_G_…"),
+        (["train", "walks.sga", "--out", "disk/run", "--training.batch", "4"], "disk/run/checkpoints/…"),
+    ],
+    ids=["convert", "encode", "evaluate", "train"],
+)
+def test_a_disk_that_is_really_full_is_told_so(
+    inputs: Any, tiny_disk: Path, capsys: pytest.CaptureFixture[str], command: list[str], file: str
+) -> None:
+    inputs.npz(a=np.ones((999, 20, 3), np.float32))
+    inputs.take("walks.sga", "walks.store")
+    assert main([*command]) == 1
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert complaint.startswith(f"sgela-fast: cannot write {file.removesuffix('…')}")
+    assert complaint.endswith("the disk is full; free some space and run the command again")
+    unfinished = [path.name for path in tiny_disk.rglob("*") if path.name in ("archive.json", "store.json")]
+    assert not unfinished
