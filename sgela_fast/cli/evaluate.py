@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from sgela_fast.evaluation.config import EvaluationConfig
+from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -29,6 +30,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of tables")
     parser.add_argument("--no-plots", action="store_true", help="write no PNG files")
     parser.add_class_arguments(EvaluationConfig, skip={"splits"})
+    leave_to_preset(parser, "recognition")
+
+
+def leave_to_preset(parser: ArgumentParser, section: str) -> None:
+    """Unset the defaults that a preset fills in: the parser takes them from an instance, where that has happened."""
+    parser.set_defaults({f"{section}.{item.name}": None for item in fields(RecognitionConfig) if item.default is None})
 
 
 def run(args: Namespace) -> None:
@@ -58,7 +65,7 @@ def run(args: Namespace) -> None:
 
 def settings(args: Namespace) -> EvaluationConfig:
     """The job's settings out of parsed arguments."""
-    from sgela_fast.evaluation.config import RecognitionConfig, RetrievalConfig
+    from sgela_fast.evaluation.config import RetrievalConfig
 
     values = {name: value for name, value in vars(args).items() if name not in _OWN}
     for name, kind in (("recognition", RecognitionConfig), ("retrieval", RetrievalConfig)):
@@ -79,27 +86,37 @@ def remarks(result: EvaluationResult) -> list[str]:
 
 
 def print_tables(result: EvaluationResult) -> None:
-    """One table for each protocol, figures in per cent."""
+    """One table for each protocol: a column for each store and kind of probe, figures in per cent."""
+    import sys
+
     from rich.console import Console
     from rich.table import Table
 
     from sgela_fast.evaluation.results import TITLES, summarise
 
     rows = summarise(result)
-    console = Console()
+    # A file or pipe has no width of its own; folded cells would be hard to read back.
+    console = Console(width=None if sys.stdout.isatty() else max(80, 30 + 20 * len(rows)))
     for protocol in ("C", "G"):
         chosen = [row for row in rows if row.protocol == protocol]
         if not chosen:
             continue
         figures = [name for name in TITLES if any(name in row.figures for row in chosen)]
         table = Table(title=f"Protocol {protocol}: {chosen[0].selection}; per cent", title_justify="left")
-        for title in ("store", "probes"):
-            table.add_column(title, overflow="fold")
-        for title in (*(TITLES[name] for name in figures), "chance", "persons", "number", "gallery", "runs"):
-            table.add_column(title, justify="right")
+        table.add_column("")
         for row in chosen:
-            counts = (row.persons, row.probes, row.gallery_windows, row.runs)
-            table.add_row(
-                row.store, row.level, *row.cells(figures), f"{100 * row.chance:.1f}", *(f"{n:,}" for n in counts)
-            )
+            table.add_column(f"{row.store}\n{row.level}", justify="right", overflow="fold")
+        for name in figures:
+            table.add_row(TITLES[name], *(row.cell(name) for row in chosen))
+            ends = [row.interval_cell(name) for row in chosen]
+            if name == "rank1" and any(ends):
+                table.add_row(f"  {100 * result.settings['confidence']:g} % interval", *ends)
+        table.add_row("Rank-1 by chance", *(f"{100 * row.chance:.1f}" for row in chosen), end_section=True)
+        for title, count in (
+            ("persons", "persons"),
+            ("probes", "probes"),
+            ("training windows" if protocol == "C" else "gallery windows", "gallery_windows"),
+            ("runs", "runs"),
+        ):
+            table.add_row(title, *(f"{getattr(row, count):,}" for row in chosen))
         console.print(table)

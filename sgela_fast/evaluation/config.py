@@ -37,7 +37,7 @@ class RecognitionConfig:
             ``best-on-test`` (as published: optimistic, and labelled so in every output).
         refit: after ``validation`` has chosen the number of epochs, train anew on all training windows.
         max_epochs: passes over the training rows at most.
-        patience: epochs without improvement before ``validation`` stops.
+        patience: epochs without a better held-out Rank-1 before ``validation`` stops.
         evaluate_every: steps between two looks at the test set under ``best-on-test``.
         batch: rows in a step.
         drop_incomplete: leave out an epoch's last incomplete batch.
@@ -157,7 +157,7 @@ class EvaluationConfig:
         confidence: of the intervals.
         memory_gb: training features up to this size are held in memory, larger ones are read in shuffled blocks.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: CPU threads; 0 leaves torch's own choice.
+        threads: CPU threads; 0 leaves torch's own choice. Small training steps always take one.
         recognition: settings of protocol C.
         retrieval: settings of protocol G.
 

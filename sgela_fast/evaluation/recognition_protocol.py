@@ -94,17 +94,19 @@ class RecognitionRun:
             )
         training = self._start(fit, seed)
         held_labels = self.labels[held]
-        best, best_epoch, best_state = (-1.0, 0.0), 0, training.state()
+        best, best_epoch, best_state, improved = (-1.0, 0.0), 0, training.state(), 0
         for epoch in range(1, self._max_epochs + 1):
             loss = training.epoch()
             scores = training.logits(self.train, held)
             rank1 = _rank1(scores, held_labels.numpy())
             held_loss = float(cross_entropy(torch.from_numpy(scores), held_labels))
             self.note(f"seed {seed}, epoch {epoch}, loss {loss:.4f}, held-out Rank-1 {100 * rank1:.1f} %")
-            # Of epochs that recognise equally many windows the surer one is better.
+            if rank1 > best[0]:
+                improved = epoch
+            # Of epochs that recognise equally many windows the surer one is better, but it is no reason to go on.
             if (rank1, -held_loss) > best:
                 best, best_epoch, best_state = (rank1, -held_loss), epoch, training.state()
-            elif epoch - best_epoch >= self.recognition.patience:
+            if epoch - improved >= self.recognition.patience:
                 break
         details: dict[str, Any] = {
             "held_out_windows": len(held),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from sgela_fast.models.recognition import RecognitionNetwork, initialise_recogni
 
 _BETA2 = 0.999
 _EPSILON = 1e-8
+_SMALL_STEP = 1 << 26  # multiply-adds
 _HELD_SHARE = 5  # one window in so many is held out of a person's only recording
 
 
@@ -66,23 +68,9 @@ class RecognitionTraining:
         """
         if self.config.shuffle == "once":
             self.generator.manual_seed(self.seed)
-        batch, total, taken = self.config.batch, torch.zeros((), device=self.features.device), 0
-        for rows, source in self.features.shuffled(self.windows, batch, self.memory_bytes, self.generator):
-            if self.standardise:
-                rows = self.standardise(rows)
-            labels = self.labels[source].to(rows.device)
-            for start in range(0, len(rows), batch):
-                stop = start + batch
-                # A set smaller than one batch is trained on as it is: dropping it would leave nothing.
-                if stop > len(rows) and self.config.drop_incomplete and taken:
-                    break
-                total += training_step(self.network, self.optimiser, rows[start:stop], labels[start:stop])
-                taken += 1
-                self.steps += 1
-                if after_step:
-                    after_step(self.steps)
+        with self._threads():
+            loss = self._steps(after_step)
         self.epochs += 1
-        loss = float(total) / taken
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"the recognition network's loss is {loss} in epoch {self.epochs}; lower recognition.learning_rate "
@@ -102,6 +90,35 @@ class RecognitionTraining:
     def state(self) -> dict[str, Tensor]:
         """Copy of the weights."""
         return {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+
+    def _steps(self, after_step: Callable[[int], None] | None) -> float:
+        batch, total, taken = self.config.batch, torch.zeros((), device=self.features.device), 0
+        for rows, source in self.features.shuffled(self.windows, batch, self.memory_bytes, self.generator):
+            if self.standardise:
+                rows = self.standardise(rows)
+            labels = self.labels[source].to(rows.device)
+            for start in range(0, len(rows), batch):
+                stop = start + batch
+                # A set smaller than one batch is trained on as it is: dropping it would leave nothing.
+                if stop > len(rows) and self.config.drop_incomplete and taken:
+                    break
+                total += training_step(self.network, self.optimiser, rows[start:stop], labels[start:stop])
+                taken += 1
+                self.steps += 1
+                if after_step:
+                    after_step(self.steps)
+        return float(total) / taken
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """One thread for small steps: two would gain little, and lose tenfold where other jobs share the cores."""
+        before = torch.get_num_threads()
+        small = self.config.batch * self.network.hidden * self.network.width < _SMALL_STEP
+        torch.set_num_threads(1 if small else before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def build_optimiser(network: RecognitionNetwork, learning_rate: float) -> torch.optim.Adam:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,21 +157,20 @@ class Row:
     figures: dict[str, Spread]
     interval: dict[str, tuple[float, float]]
 
-    def cells(self, figures: Sequence[str]) -> list[str]:
-        """The named figures in per cent, ``mean ± deviation`` over several runs, with the interval of a single one."""
-        return [self._cell(name) for name in figures]
-
-    def _cell(self, name: str) -> str:
+    def cell(self, name: str) -> str:
+        """A figure in per cent, ``mean ± deviation`` over several runs; ``-`` where it does not exist."""
         spread = self.figures.get(name)
         if spread is None:
             return "-"
         text = f"{100 * spread.mean:.1f}"
-        if spread.deviation is not None:
-            return f"{text} ± {100 * spread.deviation:.1f}"
-        if name in self.interval and name == "rank1":
-            low, high = self.interval[name]
-            return f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
-        return text
+        return text if spread.deviation is None else f"{text} ± {100 * spread.deviation:.1f}"
+
+    def interval_cell(self, name: str) -> str:
+        """A figure's bootstrap interval in per cent; empty where there is none."""
+        if name not in self.interval:
+            return ""
+        low, high = self.interval[name]
+        return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def summarise(result: EvaluationResult) -> list[Row]:

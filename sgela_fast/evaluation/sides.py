@@ -104,14 +104,15 @@ def divide(store: WindowStore, column: str, config: EvaluationConfig, train_stor
     train_from = store if train_store is None else train_store
     if not column and train_store is None:
         raise DataError(f"no split column is named for {store.path}; name one, or give a store to train on")
-    columns = {id(source): _Columns(source, column, config, left_out) for source in (train_from, store)}
-    train_columns, test_columns = columns[id(train_from)], columns[id(store)]
+    test_columns = _Columns(store, column, config)
     if train_store is None:
-        train_columns.count_other_values((config.train_value, config.test_value), left_out)
+        train_columns = test_columns
+        test_columns.count_left_out((config.train_value, config.test_value), left_out)
     else:
         _require_same_encoder(train_store, store)
-        train_columns.count_other_values((config.train_value,), left_out)
-        test_columns.count_other_values((config.test_value,), left_out)
+        train_columns = _Columns(train_store, column, config)
+        train_columns.count_left_out((config.train_value,), left_out)
+        test_columns.count_left_out((config.test_value,), left_out)
     train_rows, test_rows = train_columns.side(config.train_value), test_columns.side(config.test_value)
     train_names, test_names = train_columns.person[train_rows], test_columns.person[test_rows]
 
@@ -154,7 +155,7 @@ def divide(store: WindowStore, column: str, config: EvaluationConfig, train_stor
 class _Columns:
     """The columns of one store that are needed, as arrays over its windows."""
 
-    def __init__(self, store: WindowStore, column: str, config: EvaluationConfig, left_out: Counter[str]) -> None:
+    def __init__(self, store: WindowStore, column: str, config: EvaluationConfig) -> None:
         self.store, self.column = store, column
         table = store.table
         for name in ("person", "recording", "valid", "window_start", "frames", *([column] if column else [])):
@@ -167,13 +168,12 @@ class _Columns:
         self.value = _texts(table, column) if column else np.full(len(store), "", np.str_)
         self.starts = table["window_start"].to_numpy().astype(np.int64)
         self.frames = table["frames"].to_numpy().astype(np.int64)
-        valid = table["valid"].to_numpy().astype(bool)
         named = self.person != ""
         if not named.any():
             raise DataError(f"{store.path} names no person in column 'person'; encode an archive that names them")
-        self.counted = named & (valid | config.keep_invalid)
-        left_out["windows without a person"] += int((~named).sum())
-        left_out["windows with a lost joint"] += int((named & ~valid).sum()) if not config.keep_invalid else 0
+        lost = ~table["valid"].to_numpy().astype(bool) & (not config.keep_invalid)
+        self.nameless, self.lost = ~named, named & lost
+        self.counted = named & ~lost
 
     def side(self, value: str) -> Indices:
         """Counted windows whose split value is ``value``."""
@@ -193,8 +193,10 @@ class _Columns:
             )
         return rows
 
-    def count_other_values(self, values: tuple[str, ...], left_out: Counter[str]) -> None:
-        """Count the windows that belong to no side by their split value."""
+    def count_left_out(self, values: tuple[str, ...], left_out: Counter[str]) -> None:
+        """Count the windows that belong to no side; ``values`` are those of the column that are used."""
+        left_out["windows without a person"] += int(self.nameless.sum())
+        left_out["windows with a lost joint"] += int(self.lost.sum())
         if self.column:
             elsewhere = self.counted & ~np.isin(self.value, values)
             left_out[f"windows whose {self.column} is neither side"] += int(elsewhere.sum())
