@@ -8,6 +8,7 @@ from sgela_fast.errors import ConfigError
 
 JOINT_MAPS = ("anatomical", "compat")
 SLOTS = ("0", "1", "auto")
+PATHS = ("arc", "corridor")
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,54 @@ class ConvertConfig:
         for name in ("min_frames", "frames_per_shard"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class WalkerConfig:
+    """Synthetic walkers: how many, how different, how badly seen.
+
+    Attributes:
+        persons: number of identities. Person i is the same however many there are.
+        walks: recordings of each person, at least 2: one of them is for testing.
+        min_frames: least frames of a recording, at 30 frames per second.
+        max_frames: most frames of a recording.
+        seed: everything random follows from it; the same seed gives the same bits.
+        path: ``arc`` walks a half circle round a camera that turns along, as in KGBD; ``corridor`` walks up and down
+            before a fixed camera, with turns.
+        shape_spread: scales how much persons differ in bone lengths; 0 gives all the same bones.
+        motion_spread: scales how much persons differ in cadence, posture and motion; 0 gives all the same gait.
+        variation: scales how much the walks of one person differ.
+        noise: scales the sensor's errors; 0 gives exact joints.
+        jump_rate: fraction of frames in which some joint leaps by more than 0.3 m (times ``noise``).
+        lost_rate: fraction of frames in which some joint is lost (times ``noise``).
+    """
+
+    persons: int = 40
+    walks: int = 4
+    min_frames: int = 180
+    max_frames: int = 320
+    seed: int = 0
+    path: str = "arc"
+    shape_spread: float = 1.0
+    motion_spread: float = 1.0
+    variation: float = 1.0
+    noise: float = 1.0
+    jump_rate: float = 0.025
+    lost_rate: float = 0.0005
+
+    def __post_init__(self) -> None:
+        for name, least in (("persons", 1), ("walks", 2), ("min_frames", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"walkers: {name} is {getattr(self, name)}; it must be at least {least}")
+        if self.max_frames < self.min_frames:
+            raise ConfigError(
+                f"walkers: max_frames is {self.max_frames}, less than min_frames = {self.min_frames}; raise it"
+            )
+        if self.path not in PATHS:
+            raise ConfigError(f"walkers: path is {self.path!r}; choose one of: {', '.join(PATHS)}")
+        for name in ("shape_spread", "motion_spread", "variation", "noise"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"walkers: {name} is {getattr(self, name)}; it must be a number from 0 on")
+        for name in ("jump_rate", "lost_rate"):
+            if not 0 <= getattr(self, name) * self.noise <= 1:
+                raise ConfigError(f"walkers: {name} times noise must lie between 0 and 1; lower {name}")
