@@ -90,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     command = next((word for word in arguments if word in COMMANDS), None)
+    if command == "run":
+        arguments = importlib.import_module(module_of(command)).rewrite(arguments)
     try:
         parsed = build_parser(command).parse_args(arguments)
     except argparse.ArgumentError as error:

@@ -16,6 +16,7 @@ from sgela_fast.encoding.store import Store, StoreWriter
 from sgela_fast.errors import ConfigError, DataError, Interrupted
 from sgela_fast.models.config import Variant
 from sgela_fast.skeletons.archive import Archive, Row
+from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.windows import warn_if_not_centered
 
 Columns = dict[str, list[Any]]
@@ -93,9 +94,23 @@ def encode(
 
 
 def open_encoder(
-    archive: Archive, *, run: str | Path | None, untrained: Variant | None, seed: int, config: EncodingConfig
+    archive: Archive,
+    *,
+    run: str | Path | None,
+    untrained: Variant | None,
+    seed: int,
+    config: EncodingConfig,
+    window: WindowConfig | None = None,
 ) -> Encoder:
     """The encoder that the command line asks for: that of a run folder, or one with fresh weights.
+
+    Args:
+        archive: what will be encoded; an untrained encoder takes its layout.
+        run: run folder, or ``None`` for an untrained encoder.
+        untrained: variant of the untrained encoder, or ``None``.
+        seed: of fresh weights.
+        config: device and backend.
+        window: how an untrained encoder reads recordings; a run has its own.
 
     Raises:
         ConfigError: both or neither are asked for, or the device is not there.
@@ -106,7 +121,7 @@ def open_encoder(
         return Encoder.load(run, config.backend, device)
     if untrained is None or run is not None:
         raise ConfigError("give either --model RUN or --untrained VARIANT")
-    return Encoder.untrained(untrained, archive.layout, seed=seed, backend=config.backend, device=device)
+    return Encoder.untrained(untrained, archive.layout, window, seed=seed, backend=config.backend, device=device)
 
 
 class _Windows:
