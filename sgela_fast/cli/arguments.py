@@ -3,35 +3,59 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":\s*(?P<rest>.*)', re.DOTALL)
 _GOT = re.compile(r"(?:Got value|Given value): (?P<value>.*)\Z", re.DOTALL)
 _LITERAL = re.compile(r"Literal\[(?P<choices>[^\]]*)\]")
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 _UNKNOWN = re.compile(r"argument command: invalid choice: '(?P<word>[^']*)'")
+_YAML = re.compile(r"Problems parsing config:(?P<fault>.*)", re.DOTALL)
+_PLACE = re.compile(r'in "<unicode string>", (line \d+, column \d+):?')
+_UNKNOWN_KEY = re.compile(r"Subcommand '[^']*' does not accept option '(?P<key>[^']*)'")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<names>.*)")
 
 
-def argument_sentence(message: str, command: str | None, commands: Iterable[str]) -> str:
+def argument_sentence(message: str, command: str | None, commands: Iterable[str], arguments: Sequence[str] = ()) -> str:
     """Reword a message of the argument parser.
 
     Args:
         message: the parser's, of one or more lines.
         command: the sub-command, ``None`` if it is not known.
         commands: all sub-commands.
+        arguments: the command line, which names the configuration file.
 
     Returns:
         One line that names the argument and what it may be, and where the help is.
     """
     if command:
-        return f"{_reworded(message, command)}; see `sgela-fast {command} --help`"
+        return f"{_reworded(message, command, _config_file(arguments))}; see `sgela-fast {command} --help`"
     unknown = _UNKNOWN.match(message)
     first = f"there is no command {unknown['word']!r}" if unknown else "name a command"
     return f"{first}; choose one of: {', '.join(commands)}"
 
 
-def _reworded(message: str, command: str) -> str:
+def _config_file(arguments: Sequence[str]) -> str:
+    """The configuration file that ``arguments`` name; the option's name if there is none."""
+    for word, following in pairwise([*arguments, ""]):
+        if word == "--config" and following:
+            return following
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+    return "--config"
+
+
+def _reworded(message: str, command: str, config: str) -> str:
+    yaml = _YAML.match(message)
+    if yaml:
+        fault = _PLACE.sub(r"(\1)", yaml["fault"])
+        return f"{config} is not valid YAML: {_one_line(fault)}"
+    unknown = _UNKNOWN_KEY.match(message)
+    if unknown:
+        return f"{config} has the unknown setting {unknown['key']!r}"
+    if message.startswith("Unexpected config:"):
+        return f"{config} holds no settings; write them as `section: {{name: value}}`"
     required = _REQUIRED.match(message)
     if required:
         names = required["names"].split(", ")

@@ -95,7 +95,7 @@ def _dispatch(arguments: list[str]) -> int:
     try:
         parsed = build_parser(command).parse_args(arguments)
     except argparse.ArgumentError as error:
-        _complain(argument_sentence(str(error), command, COMMANDS))
+        _complain(argument_sentence(str(error), command, COMMANDS, arguments))
         return 2
     except SystemExit as done:  # --help and --version
         sys.stdout.flush()

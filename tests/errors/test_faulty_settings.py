@@ -129,3 +129,8 @@ def test_unknown_key_in_the_yaml_file(complains: Complains) -> None:
 
 def test_yaml_file_that_does_not_exist(complains: Complains) -> None:
     complains("train", "walks.sga", "--out", "run", "--config", "settings.yaml")
+
+
+def test_yaml_file_without_settings(inputs: Any, complains: Complains) -> None:
+    Path("settings.yaml").write_text("hidden\n")
+    complains("train", "walks.sga", "--out", "run", "--config", "settings.yaml")
