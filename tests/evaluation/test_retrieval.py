@@ -39,7 +39,7 @@ def brute_force(
         else:
             distances = 1 - gallery @ probe / np.linalg.norm(gallery, axis=1) / np.linalg.norm(probe)
         right = gallery_persons == person
-        order = sorted(range(len(gallery)), key=lambda i: (distances[i], right[i]))  # noqa: B023
+        order = sorted(range(len(gallery)), key=lambda i: (distances[i], right[i]))
         ranks = [place for place, i in enumerate(order, 1) if right[i]]
         nearest.append([distances[gallery_persons == c].min() for c in range(PERSONS)])
         first.append(ranks[0])

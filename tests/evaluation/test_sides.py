@@ -125,11 +125,11 @@ def test_a_single_person_is_refused(make_store: MakeStore) -> None:
 
 def test_a_side_of_lost_joints_alone_is_refused(make_store: MakeStore) -> None:
     store = make_store(change=setting("valid", lambda i: i % 18 < 6, False))
-    with pytest.raises(DataError, match="all 36 windows .* with split = 'test' lack a person or have a lost joint"):
+    with pytest.raises(DataError, match=r"all 36 windows .* with split = 'test' lack a person or have a lost joint"):
         divide(store, "split", CONFIG)
 
 
 def test_no_common_person_is_refused(make_store: MakeStore) -> None:
     store = make_store(change=lambda columns: columns.update(split=["test"] * 54 + ["train"] * 54))
-    with pytest.raises(DataError, match="no test person of .* has training windows"):
+    with pytest.raises(DataError, match=r"no test person of .* has training windows"):
         divide(store, "split", CONFIG)
