@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from sgela_fast._version import __version__
 from sgela_fast.atomic import make_folder
-from sgela_fast.errors import ConfigError
+from sgela_fast.errors import ConfigError, MissingDependencyError
 from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.evaluation.plots import plot_cmc, plot_distances
 from sgela_fast.evaluation.recognition_protocol import RecognitionRun
@@ -47,6 +48,7 @@ def evaluate(
         ConfigError: a setting does not fit this machine.
         DivergenceError: a recognition network's loss is not finite.
         OutputError: a result cannot be written.
+        MissingDependencyError: an optional library is not installed.
     """
     from sgela_fast.encoding.store import Store
 
@@ -69,6 +71,7 @@ def evaluate_stores(
     progress: Callable[..., None] = lambda units=1, *, note="": None,
 ) -> EvaluationResult:
     """:func:`evaluate` with opened stores."""
+    _require_libraries(plots and out is not None)
     device = _choose_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -160,6 +163,14 @@ def _labels(stores: Sequence[WindowStore]) -> list[str]:
     if len(set(map(str, (store.path for store in stores)))) < len(names):
         raise ConfigError("a store is given twice; name each store once")
     return names if len(set(names)) == len(names) else [str(store.path) for store in stores]
+
+
+def _require_libraries(plots: bool) -> None:
+    """Better told now than after hours of training."""
+    missing = [name for name in ("sklearn", "scipy", *(("matplotlib",) if plots else ())) if find_spec(name) is None]
+    if missing:
+        remark = "" if missing != ["matplotlib"] else " or leave the plots out with --no-plots"
+        raise MissingDependencyError(f"evaluation needs {', '.join(missing)}; install sgela_fast[eval]{remark}")
 
 
 def _choose_device(wanted: str) -> torch.device:

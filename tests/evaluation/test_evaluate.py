@@ -11,7 +11,7 @@ import pytest
 
 from sgela_fast.cli.main import main
 from sgela_fast.encoding.store import Store
-from sgela_fast.errors import ConfigError, DataError
+from sgela_fast.errors import ConfigError, DataError, MissingDependencyError
 from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
 from sgela_fast.evaluation.evaluate import count_runs, evaluate
 from sgela_fast.evaluation.results import Figures, Outcome, Row, StoreResult, summarise
@@ -109,6 +109,12 @@ def test_a_wrong_column_is_told_before_the_first_run(make_store: MakeStore, tmp_
         )
     assert not done
     assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_library_is_told_before_the_first_run(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgela_fast.evaluation.evaluate.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"evaluation needs sklearn, scipy; install sgela_fast\[eval\]"):
+        evaluate([make_store().path], configured())
 
 
 def test_a_store_given_twice_is_refused(make_store: MakeStore) -> None:
