@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from sgela_fast.evaluation.evaluate import evaluate
     from sgela_fast.models.config import SGELAConfig
     from sgela_fast.models.sgela import build_model
+    from sgela_fast.pipeline import PipelineConfig, run_pipeline
     from sgela_fast.skeletons.archive import Archive
-    from sgela_fast.skeletons.config import ConvertConfig, ReaderOptions, WindowConfig
+    from sgela_fast.skeletons.config import ConvertConfig, ReaderOptions, WalkerConfig, WindowConfig
     from sgela_fast.skeletons.convert import convert
     from sgela_fast.skeletons.layouts import Layout, get_layout, layout_names
     from sgela_fast.skeletons.recording import Recording
+    from sgela_fast.skeletons.walker import write_walkers
     from sgela_fast.training.config import TrainingConfig
     from sgela_fast.training.trainer import train
 
@@ -50,6 +52,7 @@ _MODULES = {
     "EncodingConfig": "encoding.config",
     "EvaluationConfig": "evaluation.config",
     "Layout": "skeletons.layouts",
+    "PipelineConfig": "pipeline",
     "ReaderOptions": "skeletons.config",
     "RecognitionConfig": "evaluation.config",
     "Recording": "skeletons.recording",
@@ -59,6 +62,7 @@ _MODULES = {
     "SgelaError": "errors",
     "Store": "encoding.store",
     "TrainingConfig": "training.config",
+    "WalkerConfig": "skeletons.config",
     "WindowConfig": "skeletons.config",
     "build_model": "models.sgela",
     "convert": "skeletons.convert",
@@ -67,7 +71,9 @@ _MODULES = {
     "get_layout": "skeletons.layouts",
     "layout_names": "skeletons.layouts",
     "load_run": "checkpoints.run_folder",
+    "run_pipeline": "pipeline",
     "train": "training.trainer",
+    "write_walkers": "skeletons.walker",
 }
 
 __all__ = [
@@ -77,6 +83,7 @@ __all__ = [
     "EncodingConfig",
     "EvaluationConfig",
     "Layout",
+    "PipelineConfig",
     "ReaderOptions",
     "RecognitionConfig",
     "Recording",
@@ -86,6 +93,7 @@ __all__ = [
     "SgelaError",
     "Store",
     "TrainingConfig",
+    "WalkerConfig",
     "WindowConfig",
     "__version__",
     "build_model",
@@ -95,7 +103,9 @@ __all__ = [
     "get_layout",
     "layout_names",
     "load_run",
+    "run_pipeline",
     "train",
+    "write_walkers",
 ]
 
 

@@ -95,3 +95,20 @@ def test_unfinished_conversion_of_something_else(inputs: Any, complains: Complai
 def test_run_exists(inputs: Any, complains: Complains) -> None:
     inputs.take("walks.sga", "run")
     complains("train", "walks.sga", "--out", "run", *inputs.quiet)
+
+
+def test_pipeline_with_other_settings(inputs: Any, complains: Complains) -> None:
+    import json
+
+    Path("results").mkdir()
+    Path("results/pipeline.json").write_text(json.dumps({"source": "recordings"}))
+    complains("run", "--out", "results")
+
+
+def test_walkers_where_an_archive_is(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga")
+    complains("walkers", "walks.sga")
+
+
+def test_walkers_with_a_single_walk_each(complains: Complains) -> None:
+    complains("walkers", "walks.sga", "--walks", "1")
