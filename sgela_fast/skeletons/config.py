@@ -158,3 +158,28 @@ class WalkerConfig:
         for name in ("jump_rate", "lost_rate"):
             if not 0 <= getattr(self, name) * self.noise <= 1:
                 raise ConfigError(f"walkers: {name} times noise must lie between 0 and 1; lower {name}")
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """From where on a recording is at fault. A few jumps and lost joints are usual and only counted.
+
+    Attributes:
+        min_frames: a recording with fewer frames is too short; 26 hold one window of 6 between trimmed ends of 10.
+        jump: a joint that moves farther between two frames jumps, metres.
+        jumping_frames: largest fraction of frames with a jump.
+        lost_frames: largest fraction of frames with a lost joint.
+        bone_spread: largest spread of bone lengths within a recording, metres, as the mean of the bones' standard
+            deviations.
+    """
+
+    min_frames: int = 26
+    jump: float = 0.3
+    jumping_frames: float = 0.2
+    lost_frames: float = 0.1
+    bone_spread: float = 0.08
+
+    def __post_init__(self) -> None:
+        for name in ("min_frames", "jump", "jumping_frames", "lost_frames", "bone_spread"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must not be negative")

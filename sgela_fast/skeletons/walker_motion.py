@@ -143,7 +143,7 @@ def forward_speed(joints: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Path:
-    """Where the walker is in the camera's frame, ``(frames,)`` metres and radians; at heading 0 away from the camera."""
+    """Where the walker is in the camera's frame, ``(frames,)`` metres and radians; heading 0 is away from it."""
 
     x: np.ndarray
     z: np.ndarray

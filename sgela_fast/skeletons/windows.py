@@ -18,6 +18,8 @@ from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout
 from sgela_fast.skeletons.recording import lost_joints
 
+BODY_REACH = 1.2  # metres: a body's middle is nearer to each of its joints than that, and farther from a camera
+
 
 def warn_if_not_centered(config: WindowConfig) -> None:
     """Say once what switching the centring off means."""
@@ -48,9 +50,30 @@ def center_frames(joints: np.ndarray, layout: Layout, center: str) -> np.ndarray
     return joints - joints[:, index : index + 1]
 
 
+def origin_joint(joints: np.ndarray) -> int | None:
+    """The joint on which a recording was centred already, ``None`` in camera coordinates.
+
+    Such a joint is at (0, 0, 0) in every frame, as a joint that is lost throughout is too; but then the body stands
+    about the origin, where the camera is otherwise.
+
+    Args:
+        joints: ``(frames, J, 3)`` of a whole recording, metres.
+    """
+    at_origin = np.flatnonzero((joints == 0).all(axis=(0, 2)))
+    if len(joints) == 0 or len(at_origin) != 1:
+        return None
+    others = np.delete(joints, at_origin, axis=1)
+    distance = np.linalg.norm(np.nan_to_num(others).mean(axis=1), axis=-1)
+    return int(at_origin[0]) if np.median(distance) < BODY_REACH else None
+
+
 def usable_frames(joints: np.ndarray) -> np.ndarray:
-    """Which frames have every joint, ``(frames,)`` bool."""
-    whole: np.ndarray = np.logical_not(lost_joints(joints).any(axis=-1))
+    """Which frames have every joint, ``(frames,)`` bool; ``joints`` is a whole recording ``(frames, J, 3)``."""
+    lost = lost_joints(joints)
+    origin = origin_joint(joints)
+    if origin is not None:
+        lost[:, origin] = False
+    whole: np.ndarray = np.logical_not(lost.any(axis=-1))
     return whole
 
 
