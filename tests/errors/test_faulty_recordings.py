@@ -123,3 +123,12 @@ def test_manifest_of_other_recordings(inputs: Any, complains: Complains) -> None
     inputs.kgbd()
     Path("who.csv").write_text("recording,person\nx_1,anna\n")
     complains("convert", "kgbd", "walks.sga", "--manifest", "who.csv")
+
+
+def test_recordings_at_fault_under_inspect_strict(inputs: Any, complains: Complains) -> None:
+    inputs.kgbd().write_text("")
+    complains("inspect", "kgbd", "--strict")
+
+
+def test_nothing_to_inspect(complains: Complains) -> None:
+    complains("inspect", "nowhere")
