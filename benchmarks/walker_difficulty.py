@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from rich.console import Console
@@ -136,10 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("archive", nargs="?", help="archive folder; without it the synthetic walkers are measured")
     parser.add_argument("--split", default="split", help="column that says train or test")
-    parser.add_argument("--persons", type=int, default=WalkerConfig.persons)
-    parser.add_argument("--seed", type=int, default=WalkerConfig.seed)
+    for setting in fields(WalkerConfig):
+        parser.add_argument(f"--{setting.name}", type=type(setting.default), default=setting.default)
     args = parser.parse_args()
-    config = WalkerConfig(persons=args.persons, seed=args.seed)
+    config = WalkerConfig(**{setting.name: getattr(args, setting.name) for setting in fields(WalkerConfig)})
     train, test, layout = cut(Archive(args.archive) if args.archive else walks(config), args.split)
     persons = len(np.unique(train.person))
     table = Table(title=f"{persons} persons, {len(train.person):,} train and {len(test.person):,} test windows")
