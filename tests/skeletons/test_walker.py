@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sgela_fast.errors import ConfigError, OutputError
+from sgela_fast.errors import ConfigError, Interrupted, OutputError
 from sgela_fast.skeletons.archive import Archive
 from sgela_fast.skeletons.config import WalkerConfig
 from sgela_fast.skeletons.layouts import get_layout
@@ -238,6 +238,21 @@ def test_an_archive_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already holds an archive"):
         write_walkers(tmp_path / "walks.sga", WalkerConfig(**SMALL))
     assert len(Archive(tmp_path / "walks.sga")) == 6
+
+
+def test_an_interrupted_archive_is_finished_by_the_same_settings(tmp_path: Path) -> None:
+    config, steps = WalkerConfig(**SMALL), iter(range(3))
+
+    def stop(_: int) -> None:
+        if next(steps) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="run the same command again"):
+        write_walkers(tmp_path / "walks.sga", config, advance=stop)
+    with pytest.raises(OutputError, match="other settings"):
+        write_walkers(tmp_path / "walks.sga", WalkerConfig(**SMALL, seed=1))
+    finished = write_walkers(tmp_path / "walks.sga", config)
+    assert finished.fingerprint == write_walkers(tmp_path / "whole.sga", config).fingerprint
 
 
 @pytest.mark.parametrize(
