@@ -17,7 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "reference": (),
     "skeletons": GROUND,
     "models": ("reference", "errors"),
-    "checkpoints": (*GROUND, "models", "reference", "skeletons.config"),
+    "checkpoints": (*GROUND, "models", "reference", "skeletons.config", "skeletons.layouts"),
     "training": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
     "encoding": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
     "evaluation": (*GROUND, "encoding.store", "models", "reference"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +17,8 @@ from sgela_fast.evaluation.config import RecognitionConfig
 from sgela_fast.evaluation.features import Features, Standardiser
 from sgela_fast.evaluation.sides import Side
 from sgela_fast.models.recognition import RecognitionNetwork, initialise_recognition
+from sgela_fast.models.tf_adam import TensorFlowAdam
 
-_BETA2 = 0.999
-_EPSILON = 1e-8
 _SMALL_STEP = 1 << 26  # multiply-adds
 _HELD_SHARE = 5  # one window in so many is held out of a person's only recording
 
@@ -121,24 +119,18 @@ class RecognitionTraining:
             torch.set_num_threads(before)
 
 
-def build_optimiser(network: RecognitionNetwork, learning_rate: float) -> torch.optim.Adam:
-    """Adam for :func:`training_step`."""
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.9, _BETA2), eps=_EPSILON, fused=True)
+def build_optimiser(network: RecognitionNetwork, learning_rate: float) -> TensorFlowAdam:
+    """The released code's optimiser for :func:`training_step`."""
+    return TensorFlowAdam(network.parameters(), learning_rate, fused=True)
 
 
-def training_step(network: RecognitionNetwork, optimiser: torch.optim.Adam, rows: Tensor, labels: Tensor) -> Tensor:
-    """One step on the mean cross-entropy of feature rows ``(B, D)``; returns the loss before it.
-
-    Epsilon goes where TensorFlow 1 puts it, beside the root of the uncorrected second moment. With unscaled initial
-    weights most gradients are tiny, and PyTorch's place for it changes whole weights by a step's length.
-    """
+def training_step(
+    network: RecognitionNetwork, optimiser: torch.optim.Optimizer, rows: Tensor, labels: Tensor
+) -> Tensor:
+    """One step on the mean cross-entropy of feature rows ``(B, D)``; returns the loss before it."""
     loss = cross_entropy(network(rows), labels)
     optimiser.zero_grad()
     loss.backward()
-    for group in optimiser.param_groups:
-        first: dict[str, Any] = optimiser.state[group["params"][0]]
-        taken = int(first["step"]) if first else 0
-        group["eps"] = _EPSILON / math.sqrt(1 - _BETA2 ** (taken + 1))
     optimiser.step()
     return loss.detach()
 

@@ -2,7 +2,7 @@
 
 A TF1 ``LSTMCell`` keeps one kernel ``[I + K, 4K]`` for input and hidden state together, its column blocks in the order
 i, j, f, o (input gate, candidate, forget gate, output gate), and adds a forget bias of 1 at run time. Ours follows
-``torch.nn.LSTM``: ``weight_ih (4K, I)`` and ``weight_hh (4K, K)``, row blocks in the order i, f, g, o, where g is TF's j.
+``torch.nn.LSTM``: ``weight_ih (4K, I)`` and ``weight_hh (4K, K)``, row blocks in the order i, f, g, o; g is TF's j.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from sgela_fast.models.tf_adam import TensorFlowAdam
 from sgela_fast.training.config import TrainingConfig
-from sgela_fast.training.optimiser import TensorFlowAdam, build_optimiser, clip_gradients, gradient_norm
+from sgela_fast.training.optimiser import build_optimiser, clip_gradients, gradient_norm
 
 # From far below epsilon = 1e-8 to large ones.
 SIZES = np.array([0.0, 1e-14, 1e-11, 1e-9, 1e-8, 1e-6, 1e-2, 1.0, 5.0])

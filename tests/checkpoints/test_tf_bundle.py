@@ -1,0 +1,106 @@
+"""Bundles are read exactly, and a damaged one is never taken for whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgela_fast.checkpoints.tf_bundle import TFBundle
+from sgela_fast.errors import CheckpointError
+
+TENSORS = {
+    "layer/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "layer/bias": np.array([1.5, -2.0], np.float32),
+    "step": np.array(7, np.int64),
+    "empty": np.zeros((0, 3), np.float32),
+}
+
+
+@pytest.fixture
+def prefix(tmp_path: Path, write_bundle: Callable[..., Path]) -> Path:
+    return write_bundle(tmp_path / "run" / "model.ckpt", TENSORS)
+
+
+def test_tensors_come_back_bit_for_bit(prefix: Path) -> None:
+    bundle = TFBundle(prefix)
+    assert bundle.names == sorted(TENSORS)
+    for name, values in TENSORS.items():
+        assert bundle.shape(name) == values.shape
+        assert np.array_equal(bundle.tensor(name), values)
+        assert bundle.tensor(name).dtype == values.dtype
+
+
+@pytest.mark.parametrize("form", ["prefix", "index", "data", "folder"])
+def test_the_path_may_be_given_in_any_form(prefix: Path, form: str) -> None:
+    forms = {
+        "prefix": prefix,
+        "index": prefix.with_name("model.ckpt.index"),
+        "data": prefix.with_name("model.ckpt.data-00000-of-00001"),
+        "folder": prefix.parent,
+    }
+    assert TFBundle(forms[form]).prefix == prefix
+
+
+def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no TensorFlow checkpoint"):
+        TFBundle(tmp_path)
+
+
+def test_a_folder_with_two_bundles_is_refused(prefix: Path, write_bundle: Callable[..., Path]) -> None:
+    write_bundle(prefix.with_name("other.ckpt"), TENSORS)
+    with pytest.raises(CheckpointError, match="holds 2 checkpoints; give one of them"):
+        TFBundle(prefix.parent)
+
+
+def test_a_cut_index_is_refused(prefix: Path) -> None:
+    index = prefix.with_name("model.ckpt.index")
+    index.write_bytes(index.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match="is not the index of a TensorFlow checkpoint, or is cut off"):
+        TFBundle(prefix)
+
+
+def test_any_changed_byte_of_the_index_is_found(prefix: Path) -> None:
+    index = prefix.with_name("model.ckpt.index")
+    whole = index.read_bytes()
+    for place in range(len(whole) - 48):
+        content = bytearray(whole)
+        content[place] ^= 0x10
+        index.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"model\.ckpt\.index is (damaged|compressed)"):
+            TFBundle(prefix)
+
+
+def test_a_changed_value_is_found(prefix: Path) -> None:
+    data = prefix.with_name("model.ckpt.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    content[0] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"'layer/bias' in .* does not fit its checksum"):
+        TFBundle(prefix).tensor("layer/bias")
+
+
+def test_cut_data_is_named(prefix: Path) -> None:
+    data = prefix.with_name("model.ckpt.data-00000-of-00001")
+    data.write_bytes(data.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match="ends within tensor 'layer/kernel'"):
+        TFBundle(prefix).tensor("layer/kernel")
+
+
+def test_missing_data_is_named(prefix: Path) -> None:
+    prefix.with_name("model.ckpt.data-00000-of-00001").unlink()
+    with pytest.raises(CheckpointError, match=r"data-00000-of-00001 cannot be read"):
+        TFBundle(prefix).tensor("step")
+
+
+def test_a_compressed_table_is_refused(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match="is compressed, which is not supported"):
+        TFBundle(write_bundle(tmp_path / "model.ckpt", TENSORS, compression=1))
+
+
+def test_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.index").write_bytes(b"\x89PNG" * 100)
+    with pytest.raises(CheckpointError, match="is not the index of a TensorFlow checkpoint"):
+        TFBundle(tmp_path / "model")

@@ -1,0 +1,134 @@
+"""Checkpoints of the released code become run folders that compute the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sgela_fast.checkpoints.run_folder import load_run
+from sgela_fast.checkpoints.tf_import import describe_left_out, import_checkpoint
+from sgela_fast.cli.main import main
+from sgela_fast.errors import CheckpointError, OutputError
+from sgela_fast.models.config import SGELAConfig
+from sgela_fast.models.sgela import build_model
+from sgela_fast.models.tf_names import axis_state, axis_tensors, gait_shape
+from sgela_fast.reference.sgela import SGELA
+
+SLOTS = {
+    "memory_layer/kernel/Adam": np.zeros((8, 8), np.float32),
+    "optimization/beta1_power": np.array(0.9, np.float32),
+    "lstm_weights_layer_2": np.zeros(32, np.float32),
+}
+
+
+@pytest.fixture
+def model() -> SGELA:
+    return build_model(SGELAConfig(variant="official", hidden=8), seed=5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: SGELA, write_bundle: Callable[..., Path]) -> Path:
+    """Three axes as the released code saves them."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.uniform_(-0.5, 0.5, generator=generator)
+    for place, axis in enumerate("xyz"):
+        tensors = {**axis_tensors(model.state_dict(), place), **SLOTS}
+        write_bundle(tmp_path / "models" / f"KGBD_LA_{axis}" / "trained_model.ckpt", tensors)
+    return tmp_path / "models"
+
+
+def test_names_and_layout_survive_the_round_trip(model: SGELA) -> None:
+    tensors = axis_tensors(model.state_dict(), 1)
+    shape = gait_shape({name: value.shape for name, value in tensors.items()}, "here")
+    assert shape == (20, 8, 2)
+    for name, value in axis_state(tensors, shape).items():
+        assert torch.equal(value[0], model.state_dict()[name][1]), name
+
+
+def test_three_axes_compute_as_the_model_they_came_from(folder: Path, model: SGELA, tmp_path: Path) -> None:
+    result = import_checkpoint(folder, tmp_path / "run")
+    assert result.sizes == {"axes": 3, "joints": 20, "hidden": 8, "layers": 2}
+    run = load_run(tmp_path / "run")
+    windows = torch.randn(4, 6, 20, 3)
+    with torch.no_grad():
+        assert torch.equal(run.model.ages(windows), model.ages(windows))
+    assert run.layout == "kinect-v1"
+    assert run.window.center == "none"
+    assert describe_left_out(result.left_out) == "2 tensors of the optimiser, 1 copies that nothing reads"
+
+
+def test_one_axis_makes_a_model_of_one_axis(folder: Path, tmp_path: Path) -> None:
+    assert import_checkpoint(folder / "KGBD_LA_y", tmp_path / "run").sizes["axes"] == 1
+
+
+def test_a_missing_axis_is_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "KGBD_LA_z").rename(folder / "elsewhere")
+    with pytest.raises(CheckpointError, match=r"has 0 folders \*_z where one is needed for each"):
+        import_checkpoint(folder, tmp_path / "run")
+
+
+def test_axes_of_two_models_are_refused(folder: Path, tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    other = build_model(SGELAConfig(variant="official", hidden=4))
+    write_bundle(folder / "KGBD_LA_z" / "trained_model.ckpt", axis_tensors(other.state_dict()))
+    with pytest.raises(CheckpointError, match=r"has 20 joints, 4 units and 2 layers but .* give the axes of one model"):
+        import_checkpoint(folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path, model: SGELA, write_bundle: Callable[..., Path]) -> None:
+    tensors = axis_tensors(model.state_dict())
+    del tensors["decode/decoder/dense/bias"]
+    prefix = write_bundle(tmp_path / "model.ckpt", tensors)
+    with pytest.raises(CheckpointError, match="lacks the tensor 'decode/decoder/dense/bias'"):
+        import_checkpoint(prefix, tmp_path / "run")
+
+
+def test_a_misshapen_tensor_is_named(tmp_path: Path, model: SGELA, write_bundle: Callable[..., Path]) -> None:
+    tensors = {**axis_tensors(model.state_dict()), "memory_layer/kernel": np.zeros((8, 9), np.float32)}
+    prefix = write_bundle(tmp_path / "model.ckpt", tensors)
+    with pytest.raises(CheckpointError, match=r"'memory_layer/kernel' in the shape \(8, 9\) where \(8, 8\)"):
+        import_checkpoint(prefix, tmp_path / "run")
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    prefix = write_bundle(tmp_path / "model.ckpt", {"conv1/kernel": np.zeros((3, 3), np.float32)})
+    with pytest.raises(CheckpointError, match="neither a gait encoder nor a recognition network"):
+        import_checkpoint(prefix, tmp_path / "run")
+
+
+def test_a_joint_count_that_no_layout_has_is_refused(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    odd = build_model(SGELAConfig(variant="official", hidden=4, joints=7))
+    prefix = write_bundle(tmp_path / "model.ckpt", axis_tensors(odd.state_dict()))
+    with pytest.raises(CheckpointError, match="7 joints, as no known layout has; name the layout"):
+        import_checkpoint(prefix, tmp_path / "run")
+
+
+def test_an_existing_folder_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        import_checkpoint(folder, tmp_path / "run")
+
+
+def test_a_recognition_network_is_imported(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"W1": (24, 8), "b1": (8,), "W": (8, 3), "Variable": (3,), "W1/Adam3": (24, 8)}
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    result = import_checkpoint(write_bundle(tmp_path / "rn.ckpt", tensors), tmp_path / "rn")
+    assert result.kind == "recognition network"
+    assert json.loads((tmp_path / "rn" / "recognition.json").read_text())["persons"] == 3
+
+
+def test_the_command_says_what_it_did(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import-tf", str(folder), str(tmp_path / "run")]) == 0
+    assert "gait encoder: axes 3, joints 20, hidden 8, layers 2" in capsys.readouterr().out
+    assert main(["import-tf", str(folder / "KGBD_LA_x"), str(tmp_path / "one")]) == 0
+    assert "a single axis cannot encode skeletons" in capsys.readouterr().err
+    assert main(["import-tf", str(tmp_path / "none"), str(tmp_path / "two")]) == 1
+    assert "holds no TensorFlow checkpoint" in capsys.readouterr().err
