@@ -11,6 +11,7 @@ import json
 import os
 import pkgutil
 import re
+import runpy
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,13 @@ class Inputs:
             columns |= {"window_start": [0, 6], "frames": [6, 6], "valid": [True, True]}
             writer.add(np.random.default_rng(0).normal(size=(2, 4)), columns)
         writer.finish()
+
+    def tf_bundle(self, prefix: str, names: tuple[str, ...] = ("W1", "b1", "W", "Variable")) -> None:
+        """Write a TensorFlow 1 bundle; with the default names it is a recognition network of three persons."""
+        shapes = [(8, 4), (4,), (4, 3), (3,)]
+        tensors = {name: np.ones(shape, np.float32) for name, shape in zip(names, shapes, strict=False)}
+        bundles = runpy.run_path(str(Path(__file__).parents[1] / "checkpoints" / "conftest.py"))
+        bundles["write"](Path(prefix), tensors)
 
     def edit_json(self, file: str, **changes: Any) -> None:
         """Change entries of a JSON file."""

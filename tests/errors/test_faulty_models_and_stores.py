@@ -181,3 +181,31 @@ def test_stores_of_different_encoders(inputs: Any, complains: Complains) -> None
 def test_a_store_given_twice(inputs: Any, complains: Complains) -> None:
     inputs.take("walks.store")
     complains("evaluate", "walks.store", "walks.store", "--out", "figures")
+
+
+def test_tensorflow_checkpoint_without_one_axis(complains: Complains) -> None:
+    for axis in "xy":
+        Path(f"released/BIWI_LA_{axis}").mkdir(parents=True)
+    complains("import-tf", "released", "run")
+
+
+def test_tensorflow_index_cut_off(inputs: Any, complains: Complains) -> None:
+    inputs.tf_bundle("released/model.ckpt")
+    inputs.cut("released/model.ckpt.index")
+    complains("import-tf", "released", "run")
+
+
+def test_tensorflow_data_cut_off(inputs: Any, complains: Complains) -> None:
+    inputs.tf_bundle("released/model.ckpt")
+    inputs.cut("released/model.ckpt.data-00000-of-00001")
+    complains("import-tf", "released", "run")
+
+
+def test_tensorflow_checkpoint_of_something_else(inputs: Any, complains: Complains) -> None:
+    inputs.tf_bundle("released/model.ckpt", names=("conv1", "conv2"))
+    complains("import-tf", "released", "run")
+
+
+def test_no_tensorflow_checkpoint(complains: Complains) -> None:
+    Path("released").mkdir()
+    complains("import-tf", "released", "run")
