@@ -19,7 +19,7 @@ from sgela_fast.models.sgela import Backend, build_model
 from sgela_fast.reference.sgela import SGELA
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout, get_layout
-from sgela_fast.skeletons.windows import center_frames, usable_frames, valid_windows
+from sgela_fast.skeletons.windows import center_frames, missing_joints, valid_windows
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ class Encoder:
                 f"{self.layout.name!r}; convert them to that layout"
             )
         starts = np.asarray(self.window.starts(len(joints)), np.int64)
-        valid = valid_windows(usable_frames(joints), starts, self.window.frames)
+        missing = missing_joints(joints)  # (frames, J)
+        valid = valid_windows(np.logical_not(missing.any(axis=-1)), starts, self.window.frames)
         finite = np.nan_to_num(joints.astype(np.float32, copy=False), posinf=0.0, neginf=0.0)
         centered = center_frames(finite, self.layout, self.window.center)
-        if not valid.all():
-            lost = ~np.isfinite(joints).all(axis=-1) | (finite == 0).all(axis=-1)
-            centered = np.where(lost[..., None], np.float32(0), centered)
+        if missing.any():
+            centered = np.where(missing[..., None], np.float32(0), centered)
         frames = starts[:, None] + np.arange(self.window.frames)  # (N, T)
         return centered[frames], starts, valid
 

@@ -67,14 +67,26 @@ def origin_joint(joints: np.ndarray) -> int | None:
     return int(at_origin[0]) if np.median(distance) < BODY_REACH else None
 
 
-def usable_frames(joints: np.ndarray) -> np.ndarray:
-    """Which frames have every joint, ``(frames,)`` bool; ``joints`` is a whole recording ``(frames, J, 3)``."""
+def missing_joints(joints: np.ndarray) -> np.ndarray:
+    """Which joints are lost, other than the one that a recording was centred on already.
+
+    Args:
+        joints: ``(frames, J, 3)`` of a whole recording, metres.
+
+    Returns:
+        ``(frames, J)`` bool.
+    """
     lost = lost_joints(joints)
     origin = origin_joint(joints)
     if origin is not None:
         lost[:, origin] = False
-    whole: np.ndarray = np.logical_not(lost.any(axis=-1))
-    return whole
+    return lost
+
+
+def usable_frames(joints: np.ndarray) -> np.ndarray:
+    """Which frames have every joint, ``(frames,)`` bool; ``joints`` is a whole recording ``(frames, J, 3)``."""
+    usable: np.ndarray = np.logical_not(missing_joints(joints).any(axis=-1))
+    return usable
 
 
 def valid_windows(usable: np.ndarray, starts: np.ndarray, frames: int) -> np.ndarray:
