@@ -26,6 +26,7 @@ from sgela_fast._version import __version__
 
 if TYPE_CHECKING:
     from sgela_fast.checkpoints.run_folder import Run, load_run
+    from sgela_fast.checkpoints.tf_import import import_checkpoint
     from sgela_fast.encoding.config import EncodingConfig
     from sgela_fast.encoding.encode import encode
     from sgela_fast.encoding.encoder import Encoder
@@ -69,6 +70,7 @@ _MODULES = {
     "encode": "encoding.encode",
     "evaluate": "evaluation.evaluate",
     "get_layout": "skeletons.layouts",
+    "import_checkpoint": "checkpoints.tf_import",
     "layout_names": "skeletons.layouts",
     "load_run": "checkpoints.run_folder",
     "run_pipeline": "pipeline",
@@ -101,6 +103,7 @@ __all__ = [
     "encode",
     "evaluate",
     "get_layout",
+    "import_checkpoint",
     "layout_names",
     "load_run",
     "run_pipeline",
