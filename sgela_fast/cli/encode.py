@@ -6,7 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from sgela_fast.encoding.config import EncodingConfig
+from sgela_fast.errors import ConfigError
 from sgela_fast.models.config import Variant
+from sgela_fast.skeletons.config import WindowConfig
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -20,6 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--untrained", type=Variant | None, help="in place of --model: an encoder with fresh weights")
     parser.add_argument("--seed", type=int, default=0, help="of the fresh weights")
     parser.add_argument("--out", type=str, required=True, help="folder of the store to make")
+    parser.add_class_arguments(WindowConfig, "window")
     parser.add_class_arguments(EncodingConfig, "encoding")
 
 
@@ -30,8 +33,13 @@ def run(args: Namespace) -> None:
     from sgela_fast.skeletons.archive import Archive
 
     config = EncodingConfig(**vars(args.encoding))
+    window = WindowConfig(**vars(args.window))
+    if args.model and window != WindowConfig():
+        raise ConfigError("window settings are for --untrained; a run has its own, and --encoding.stride changes them")
     archive = Archive(args.archive)
-    encoder = open_encoder(archive, run=args.model, untrained=args.untrained, seed=args.seed, config=config)
+    encoder = open_encoder(
+        archive, run=args.model, untrained=args.untrained, seed=args.seed, config=config, window=window
+    )
     print(f"encoder: {encoder.origin}; device: {encoder.device} ({config.device})", file=sys.stderr)
     with Progress("Encoding", total=len(archive), unit="recordings") as progress:
         result = encode(archive, encoder, args.out, config, progress=progress.advance)
