@@ -32,7 +32,7 @@ def choose_backend(wanted: Backend) -> BackendChoice:
     if wanted == "auto":
         return BackendChoice("reference", "this release has no fused kernels yet")
     if wanted == "fused":
-        raise ConfigError("backend 'fused' is not in this release; use --backend auto or --backend reference")
+        raise ConfigError("backend 'fused' is not in this release; choose auto or reference")
     raise ConfigError(f"unknown backend {wanted!r}; choose auto, reference or fused")
 
 

@@ -209,3 +209,16 @@ def test_tensorflow_checkpoint_of_something_else(inputs: Any, complains: Complai
 def test_no_tensorflow_checkpoint(complains: Complains) -> None:
     Path("released").mkdir()
     complains("import-tf", "released", "run")
+
+
+def test_fused_backend_for_encoding(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    complains(*ENCODE, "--encoding.backend", "fused")
+
+
+def test_cuda_for_encoding_without_a_cuda_device(inputs: Any, complains: Complains) -> None:
+    import torch
+
+    inputs.monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    inputs.take("walks.sga", "run")
+    complains(*ENCODE, "--encoding.device", "cuda")

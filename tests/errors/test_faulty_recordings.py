@@ -132,3 +132,8 @@ def test_recordings_at_fault_under_inspect_strict(inputs: Any, complains: Compla
 
 def test_nothing_to_inspect(complains: Complains) -> None:
     complains("inspect", "nowhere")
+
+
+def test_array_of_python_objects_among_the_authors_arrays(inputs: Any, complains: Complains) -> None:
+    inputs.official(source_y=np.array({"a": 1}, object), frame_id=np.array([0, 1]))
+    complains("convert", "official", "walks.sga")

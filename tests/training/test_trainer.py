@@ -218,7 +218,7 @@ def test_epochs_end_training(archive: Archive, out: Path, settings: Settings) ->
         (
             {"training": TrainingConfig(backend="fused")},
             ConfigError,
-            "backend 'fused' is not in this release; use --backend auto or --backend reference",
+            "backend 'fused' is not in this release; choose auto or reference",
         ),
         (
             {"training": TrainingConfig(batch=64)},
