@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sgela_fast.atomic import make_folder, write_json
@@ -25,7 +27,7 @@ from sgela_fast.models.tf_names import (
     wanted_names,
 )
 from sgela_fast.skeletons.config import WindowConfig
-from sgela_fast.skeletons.layouts import get_layout, layout_names
+from sgela_fast.skeletons.layouts import Layout, get_layout, layout_names
 
 AXES = "xyz"
 RECOGNITION_WEIGHTS = "recognition.safetensors"
@@ -63,7 +65,9 @@ def import_checkpoint(
         layout: joint layout; ``None`` takes the first known one with as many joints.
 
     Raises:
-        CheckpointError: no checkpoint of the released code, a damaged one, or axes that do not belong together.
+        CheckpointError: no checkpoint of the released code, a damaged one, axes that do not belong together, or a
+            layout with another number of joints.
+        DataError: there is no such layout, or it lacks the joint that windows are centred on.
         OutputError: ``out`` is taken or cannot be written.
     """
     source, out = Path(source), Path(out)
@@ -105,8 +109,11 @@ def _import_encoder(bundles: list[TFBundle], out: Path, window: WindowConfig, la
                 "of one model"
             )
     joints, hidden, layers = shapes[0]
+    skeleton = _layout_of(joints, layout, bundles[0])
+    if window.center not in ("root", "none"):
+        skeleton.index(window.center)
     wanted = wanted_names(layers)
-    states = [axis_state({name: bundle.tensor(name) for name in wanted}, shapes[0]) for bundle in bundles]
+    states = [axis_state(_finite_tensors(bundle, wanted), shapes[0]) for bundle in bundles]
     config = SGELAConfig(frames=window.frames, joints=joints, hidden=hidden, layers=layers, axes=len(bundles))
     model = build_model(config)
     model.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
@@ -116,24 +123,42 @@ def _import_encoder(bundles: list[TFBundle], out: Path, window: WindowConfig, la
         out,
         model,
         window=window,
-        layout=layout or _layout_of(joints, bundles[0]),
+        layout=skeleton.name,
         info={"state": "imported", "origin": {"kind": "TensorFlow 1 checkpoint", "sources": sources}},
     )
     sizes = {"axes": len(bundles), "joints": joints, "hidden": hidden, "layers": layers}
     return ImportResult(out, "gait encoder", sizes, sources, left_out)
 
 
-def _layout_of(joints: int, bundle: TFBundle) -> str:
+def _layout_of(joints: int, wanted: str | None, bundle: TFBundle) -> Layout:
+    """The layout called ``wanted``, or the first one with as many joints as the checkpoint."""
     fitting = [name for name in layout_names() if len(get_layout(name)) == joints]
     if not fitting:
         raise CheckpointError(
-            f"{bundle.prefix} has {joints} joints, as no known layout has; name the layout with --layout"
+            f"{bundle.prefix} has {joints} joints, as no known layout has; add its layout to sgela_fast first"
         )
-    return fitting[0]
+    layout = get_layout(wanted or fitting[0])
+    if layout.name not in fitting:
+        raise CheckpointError(
+            f"{bundle.prefix} has {joints} joints but layout {layout.name!r} has {len(layout)}; choose --layout "
+            f"{' or '.join(fitting)}"
+        )
+    return layout
+
+
+def _finite_tensors(bundle: TFBundle, names: Iterable[str]) -> dict[str, np.ndarray]:
+    tensors = {name: bundle.tensor(name) for name in names}
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"{bundle.prefix} holds values that are not finite in {name!r}: its training diverged; give an earlier "
+                "checkpoint"
+            )
+    return tensors
 
 
 def _import_recognition(bundle: TFBundle, out: Path) -> ImportResult:
-    network = recognition_from_tf({name: bundle.tensor(name) for name in RECOGNITION})
+    network = recognition_from_tf(_finite_tensors(bundle, RECOGNITION))
     sizes: dict[str, Any] = {"width": network.width, "hidden": network.hidden, "persons": network.persons}
     make_folder(out)
     save_weights(out / RECOGNITION_WEIGHTS, network.state_dict())

@@ -13,11 +13,12 @@ import torch
 from sgela_fast.checkpoints.run_folder import load_run
 from sgela_fast.checkpoints.tf_import import describe_left_out, import_checkpoint
 from sgela_fast.cli.main import main
-from sgela_fast.errors import CheckpointError, OutputError
+from sgela_fast.errors import CheckpointError, DataError, OutputError
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import build_model
 from sgela_fast.models.tf_names import axis_state, axis_tensors, gait_shape
 from sgela_fast.reference.sgela import SGELA
+from sgela_fast.skeletons.config import WindowConfig
 
 SLOTS = {
     "memory_layer/kernel/Adam": np.zeros((8, 8), np.float32),
@@ -105,8 +106,28 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path, write_bundle: Callable[
 def test_a_joint_count_that_no_layout_has_is_refused(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
     odd = build_model(SGELAConfig(variant="official", hidden=4, joints=7))
     prefix = write_bundle(tmp_path / "model.ckpt", axis_tensors(odd.state_dict()))
-    with pytest.raises(CheckpointError, match="7 joints, as no known layout has; name the layout"):
+    with pytest.raises(CheckpointError, match="7 joints, as no known layout has"):
         import_checkpoint(prefix, tmp_path / "run")
+
+
+def test_a_layout_of_other_joints_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="20 joints but layout 'kinect-v2' has 25; choose --layout kinect-v1"):
+        import_checkpoint(folder, tmp_path / "run", layout="kinect-v2")
+    with pytest.raises(DataError, match="unknown joint layout 'kinect'"):
+        import_checkpoint(folder, tmp_path / "run", layout="kinect")
+    with pytest.raises(DataError, match="has no joint 'tail'"):
+        import_checkpoint(folder, tmp_path / "run", window=WindowConfig(center="tail"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_finite_are_refused(
+    tmp_path: Path, model: SGELA, write_bundle: Callable[..., Path]
+) -> None:
+    tensors = {**axis_tensors(model.state_dict()), "memory_layer/kernel": np.full((8, 8), np.nan, np.float32)}
+    prefix = write_bundle(tmp_path / "model.ckpt", tensors)
+    with pytest.raises(CheckpointError, match="not finite in 'memory_layer/kernel'"):
+        import_checkpoint(prefix, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_existing_folder_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
