@@ -34,26 +34,28 @@ def block(entries: list[tuple[bytes, bytes]], compression: int = 0) -> bytes:
     return content + masked_crc32c(content).to_bytes(4, "little")
 
 
-def write(prefix: Path, tensors: Mapping[str, np.ndarray], compression: int = 0) -> Path:
+def write(prefix: Path, tensors: Mapping[str, np.ndarray], compression: int = 0, shards: int = 1) -> Path:
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    data, entries = b"", [(b"", b"\x08\x01")]
-    for name in sorted(tensors):
+    data, entries = [b""] * shards, [(b"", b"\x08" + varint(shards))]
+    for place, name in enumerate(sorted(tensors)):
+        shard = place % shards
         values = np.asarray(tensors[name])
         raw = values.tobytes()
         dims = b"".join(b"\x12" + varint(len(dim)) + dim for dim in (b"\x08" + varint(n) for n in values.shape))
         dtype = {"float32": 1, "float64": 2, "int32": 3, "int64": 9}[str(values.dtype)]
         message = b"\x08" + varint(dtype) + b"\x12" + varint(len(dims)) + dims
-        message += b"\x20" + varint(len(data)) + b"\x28" + varint(len(raw))
+        message += b"\x18" + varint(shard) + b"\x20" + varint(len(data[shard])) + b"\x28" + varint(len(raw))
         message += b"\x35" + masked_crc32c(raw).to_bytes(4, "little")
         entries.append((name.encode(), message))
-        data += raw
+        data[shard] += raw
     body = block(entries, compression)
     index_offset = len(body)
     index = block([(b"~", varint(0) + varint(len(body) - 5))])
     handles = varint(0) + varint(0) + varint(index_offset) + varint(len(index) - 5)
     footer = handles.ljust(40, b"\0") + MAGIC.to_bytes(8, "little")
     prefix.with_name(f"{prefix.name}.index").write_bytes(body + index + footer)
-    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(data)
+    for shard, content in enumerate(data):
+        prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
     return prefix
 
 

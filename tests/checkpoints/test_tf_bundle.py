@@ -104,3 +104,12 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.index").write_bytes(b"\x89PNG" * 100)
     with pytest.raises(CheckpointError, match="is not the index of a TensorFlow checkpoint"):
         TFBundle(tmp_path / "model")
+
+
+def test_tensors_may_lie_in_several_data_files(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    prefix = write_bundle(tmp_path / "model.ckpt", TENSORS, shards=3)
+    tensors = TFBundle(prefix).tensors()
+    assert all(np.array_equal(tensors[name], values) for name, values in TENSORS.items())
+    prefix.with_name("model.ckpt.data-00001-of-00003").unlink()
+    with pytest.raises(CheckpointError, match=r"data-00001-of-00003 cannot be read .* copy it beside its \.index"):
+        TFBundle(prefix).tensors()
