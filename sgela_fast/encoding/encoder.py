@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sgela_fast.checkpoints.run_folder import load_run
-from sgela_fast.errors import DataError
+from sgela_fast.errors import CheckpointError, DataError
 from sgela_fast.models.config import SGELAConfig, Variant
 from sgela_fast.models.sgela import Backend, build_model
 from sgela_fast.reference.sgela import SGELA
@@ -45,11 +45,22 @@ class Encoder:
         """The encoder of a run folder.
 
         Raises:
-            CheckpointError: a file is missing, damaged or belongs to another model.
+            CheckpointError: a file is missing, damaged or belongs to another model, or the model does not read
+                whole skeletons of the run's layout.
         """
         loaded = load_run(run, backend, device)
-        origin = f"run folder {loaded.path}"
-        return cls(loaded.model, loaded.window, get_layout(loaded.layout), loaded.model_hash, origin)
+        config, layout = loaded.model_config, get_layout(loaded.layout)
+        if config.axes != 3:
+            raise CheckpointError(
+                f"{loaded.path} holds a model of {config.axes} of the 3 axes, which cannot encode skeletons; import "
+                "all axes of the checkpoint together"
+            )
+        if config.joints != len(layout):
+            raise CheckpointError(
+                f"{loaded.path} holds a model of {config.joints} joints but names layout {layout.name!r}, which has "
+                f"{len(layout)}; restore its run.json"
+            )
+        return cls(loaded.model, loaded.window, layout, loaded.model_hash, f"run folder {loaded.path}")
 
     @classmethod
     def untrained(

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from sgela_fast.checkpoints.run_folder import write_run
 from sgela_fast.encoding.config import EncodingConfig
 from sgela_fast.encoding.encode import encode, open_encoder
 from sgela_fast.encoding.encoder import Encoder
-from sgela_fast.errors import ConfigError, DataError, Interrupted
+from sgela_fast.errors import CheckpointError, ConfigError, DataError, Interrupted
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import build_model
 from sgela_fast.skeletons.archive import Archive, ArchiveWriter
@@ -127,6 +128,21 @@ def test_another_layout_is_refused(archive: Archive, tmp_path: Path) -> None:
         encode(archive, other, tmp_path / "store")
     with pytest.raises(DataError, match="the model reads"):
         other.encode(archive["a"].joints)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sentence"),
+    [
+        ({"axes": 1}, "a model of 1 of the 3 axes"),
+        ({"joints": 25}, "a model of 25 joints but names layout 'kinect-v1'"),
+    ],
+)
+def test_a_model_that_cannot_read_the_layouts_skeletons_is_refused(
+    tmp_path: Path, sizes: dict[str, int], sentence: str
+) -> None:
+    write_run(tmp_path, build_model(SGELAConfig(hidden=8, **sizes)), window=WindowConfig(), layout="kinect-v1")
+    with pytest.raises(CheckpointError, match=sentence):
+        Encoder.load(tmp_path)
 
 
 def test_untrained_weights_follow_from_the_seed() -> None:
