@@ -36,6 +36,8 @@ SCHEMA = "sgela-fast/store"
 SCHEMA_VERSION = 1
 INDEX = "store.json"
 CHECKSUM = b"values_sha256"
+POOLINGS = ("none", "mean")
+DTYPES = ("float32", "float16")
 FIXED = pa.schema(
     [
         pa.field("window", pa.int64(), nullable=False),
@@ -100,16 +102,27 @@ class Store:
         except pa.ArrowException as error:
             raise DataError(f"the tables of {self.path} do not fit together ({error}); {AGAIN}") from error
 
-    def values(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.float32]:
+    def values(self, rows: NDArray[np.integer[Any]] | NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
         """Encodings of chosen windows.
 
         Args:
-            rows: positions, in any order, repeated or not; ``None`` for all.
+            rows: positions from 0, in any order, repeated or not, or a mask over all windows; ``None`` for all.
 
         Returns:
             ``(N, T, D)``, or ``(N, D)`` for a pooled store; float32, a copy.
+
+        Raises:
+            IndexError: a position or the mask's length lies outside the store.
         """
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows)
+        if wanted.dtype == np.bool_:
+            if wanted.shape != (len(self),):
+                raise IndexError(f"a mask over {self.path} needs the shape ({len(self)},), not {wanted.shape}")
+            wanted = np.flatnonzero(wanted)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(
+                f"{self.path} has the windows 0 to {len(self) - 1}; {wanted.min()} to {wanted.max()} asked"
+            )
         values = np.empty((len(wanted), *self._shape), np.float32)
         part_of = np.searchsorted(self._first, wanted, side="right") - 1
         for part in np.unique(part_of):
@@ -285,7 +298,6 @@ def _read_index(path: Path) -> dict[str, Any]:
     try:
         info: dict[str, Any] = json.loads(index.read_text())
         schema, version = info["schema"], info["schema_version"]
-        _ = [info[name] for name in ("parts", "windows", "pooling", "frames", "dim", "dtype")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{index} is damaged ({error!r}); {AGAIN}") from error
     if schema != SCHEMA or version != SCHEMA_VERSION:
@@ -293,4 +305,10 @@ def _read_index(path: Path) -> dict[str, Any]:
             f"{index} is {schema!r} version {version} but this release reads {SCHEMA!r} version {SCHEMA_VERSION}; "
             f"{AGAIN} or use a matching release"
         )
+    for name in ("parts", "windows", "frames", "dim"):
+        if type(info.get(name)) is not int or info[name] < 1:
+            raise DataError(f"{index} is damaged ({name} is {info.get(name)!r}); {AGAIN}")
+    for name, choices in (("pooling", POOLINGS), ("dtype", DTYPES)):
+        if info.get(name) not in choices:
+            raise DataError(f"{index} is damaged ({name} is {info.get(name)!r}); {AGAIN}")
     return info

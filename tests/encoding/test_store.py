@@ -51,6 +51,17 @@ def test_values_come_back_whatever_the_parts(folder: Path, values: np.ndarray) -
     assert store.values(np.array([], np.int64)).shape == (0, 3, 4)
 
 
+def test_a_mask_picks_windows(folder: Path, values: np.ndarray) -> None:
+    mask = np.arange(25) % 3 == 0
+    assert np.array_equal(Store(folder).values(mask), values[mask])
+
+
+@pytest.mark.parametrize("rows", [np.array([25]), np.array([3, -1]), np.ones(24, bool)])
+def test_windows_that_do_not_exist_are_refused(folder: Path, rows: np.ndarray) -> None:
+    with pytest.raises(IndexError, match=r"has the windows 0 to 24|needs the shape"):
+        Store(folder).values(rows)
+
+
 def test_windows_are_numbered_through_all_parts(folder: Path) -> None:
     table = Store(folder).table
     assert table["window"].to_pylist() == list(range(25))
@@ -126,6 +137,16 @@ def test_another_schema_version_is_refused(folder: Path) -> None:
     index = folder / "store.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "schema_version": 99}))
     with pytest.raises(DataError, match="version 99 but this release reads"):
+        Store(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"parts": "3"}, {"windows": -1}, {"dim": None}, {"frames": 0}, {"pooling": "max"}, {"dtype": "f9"}]
+)
+def test_impossible_settings_are_damage(folder: Path, change: dict[str, object]) -> None:
+    index = folder / "store.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
+    with pytest.raises(DataError, match=rf"store\.json is damaged \({next(iter(change))} is"):
         Store(folder)
 
 
