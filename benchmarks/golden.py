@@ -44,7 +44,10 @@ BETA = 0.02
 Arrays = dict[str, np.ndarray]
 
 # What another float32 implementation can be held to.
-BOUNDS = {"forward": 1e-6, "forward, K = 256": 5e-6, "loss": 2e-6, "gradient": 2e-5, "step": 2e-6, "step loss": 1e-5}
+BOUNDS = {"forward": 1e-6, "forward, K = 256": 5e-6, "loss": 1e-6, "gradient": 2e-5, "step": 2e-6}
+# The official graph summed two million squares in float32 and is 1.1e-6 off their sum in float64. Who adds more exactly
+# cannot come nearer than that, so at K = 256 this one term is held to the float64 sum instead.
+NORM_BOUND = 2e-6
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,12 @@ def _losses(name: str, golden: Arrays, weights: Arrays, model: SGELA, output: SG
     for quantity, value in ours.items():
         if quantity in golden:
             official = float(golden[quantity])
-            yield Deviation(name, quantity, "loss", abs(value - official) / abs(official), BOUNDS["loss"])
+            bound = NORM_BOUND if quantity == "loss.l2_term" and model.config.hidden > 64 else BOUNDS["loss"]
+            yield Deviation(name, quantity, "loss", abs(value - official) / abs(official), bound)
+    if "loss.l2_term" in ours:
+        exact = BETA / 2 * sum(float(np.square(value, dtype=np.float64).sum()) for value in weights.values())
+        value = abs(ours["loss.l2_term"] - exact) / exact
+        yield Deviation(name, "l2_term in float64", "loss", value, BOUNDS["loss"])
 
 
 def _gradients(name: str, golden: Arrays, model: SGELA, output: SGELAOutput) -> Iterator[Deviation]:
@@ -206,7 +214,7 @@ def _steps(name: str, golden: Arrays, weights: Arrays) -> Iterator[Deviation]:
         if "step.losses_rec_cost" in golden:
             official = float(golden["step.losses_rec_cost"][step, 0])
             value = abs(losses.reconstruction.item() - official) / official
-            yield Deviation(name, f"L_rec at step {step}", "loss", value, BOUNDS["step loss"])
+            yield Deviation(name, f"L_rec at step {step}", "loss", value, BOUNDS["loss"])
         losses.total.backward()
         clip_gradients(model.parameters(), config.clip or 0.0)
         optimiser.step()
