@@ -16,7 +16,7 @@ from sgela_fast.models.sgela import choose_backend
 OPTIONAL = {
     "tensorboard": ("training curves and attention heat maps", "train"),
     "sklearn": ("ROC areas of `evaluate`", "eval"),
-    "torchmetrics": ("retrieval metrics of `evaluate`", "eval"),
+    "scipy": ("confidence intervals of `evaluate`", "eval"),
     "matplotlib": ("plots of `evaluate`", "eval"),
 }
 

@@ -25,7 +25,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "_version": (),
     "atomic": ("errors",),
 }
-HEAVY = ("torch", "numpy", "pyarrow", "safetensors", "matplotlib", "sklearn", "torchmetrics", "tensorboard", "scipy")
+HEAVY = ("torch", "numpy", "pyarrow", "safetensors", "matplotlib", "sklearn", "tensorboard", "scipy")
 SETTINGS = sorted(path for path in ROOT.rglob("config.py"))
 COMMAND_LINE = sorted((ROOT / "cli").glob("*.py"))
 

@@ -11,7 +11,7 @@ import pytest
 
 import sgela_fast
 
-HEAVY = ("torch", "numpy", "pyarrow", "matplotlib", "sklearn", "tensorboard", "torchmetrics", "jsonargparse")
+HEAVY = ("torch", "numpy", "pyarrow", "matplotlib", "sklearn", "tensorboard", "scipy", "jsonargparse")
 
 
 def test_import_loads_no_heavy_library() -> None:

@@ -80,6 +80,8 @@ def nauc_roc(scores: Floats, labels: Integers) -> float:
 def average_precision(ranks: Floats | Integers) -> NDArray[np.float64]:
     """Mean precision at the right answers of each row.
 
+    Libraries take all scores of a row; the tiled search never holds one, it keeps the ranks of the right answers.
+
     Args:
         ranks: ``(N, M)``, each row the ascending ranks (1 is best) of its M right answers.
 

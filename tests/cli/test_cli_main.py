@@ -18,7 +18,7 @@ from sgela_fast.cli.main import COMMANDS, main, module_of
 from sgela_fast.errors import CheckpointError, ConfigError, DataError, Interrupted
 
 PRESENT = [command for command in COMMANDS if importlib.util.find_spec(module_of(command))]
-HEAVY = ("torch", "numpy", "pyarrow", "matplotlib", "sklearn", "tensorboard", "torchmetrics", "safetensors")
+HEAVY = ("torch", "numpy", "pyarrow", "matplotlib", "sklearn", "tensorboard", "scipy", "safetensors")
 
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
