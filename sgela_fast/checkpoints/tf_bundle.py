@@ -54,6 +54,10 @@ class TFBundle:
         entries = dict(self._read_table())
         header = _fields(entries.pop(b"", b""), self._index)
         self.shards = _number(header, 1, default=1)
+        if _number(header, 2) != 0:
+            raise CheckpointError(
+                f"{self._index} is of a big-endian machine, which is not supported; save it on another"
+            )
         self._entries = {name.decode(): self._entry(name.decode(), raw) for name, raw in entries.items()}
 
     @property

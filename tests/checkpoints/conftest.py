@@ -34,9 +34,11 @@ def block(entries: list[tuple[bytes, bytes]], compression: int = 0) -> bytes:
     return content + masked_crc32c(content).to_bytes(4, "little")
 
 
-def write(prefix: Path, tensors: Mapping[str, np.ndarray], compression: int = 0, shards: int = 1) -> Path:
+def write(
+    prefix: Path, tensors: Mapping[str, np.ndarray], compression: int = 0, shards: int = 1, endianness: int = 0
+) -> Path:
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    data, entries = [b""] * shards, [(b"", b"\x08" + varint(shards))]
+    data, entries = [b""] * shards, [(b"", b"\x08" + varint(shards) + b"\x10" + varint(endianness))]
     for place, name in enumerate(sorted(tensors)):
         shard = place % shards
         values = np.asarray(tensors[name])

@@ -113,3 +113,8 @@ def test_tensors_may_lie_in_several_data_files(tmp_path: Path, write_bundle: Cal
     prefix.with_name("model.ckpt.data-00001-of-00003").unlink()
     with pytest.raises(CheckpointError, match=r"data-00001-of-00003 cannot be read .* copy it beside its \.index"):
         TFBundle(prefix).tensors()
+
+
+def test_a_bundle_of_a_big_endian_machine_is_refused(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match="is of a big-endian machine"):
+        TFBundle(write_bundle(tmp_path / "model.ckpt", TENSORS, endianness=1))
