@@ -19,7 +19,7 @@ from sgela_fast.skeletons.readers import registry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 BLOCK = re.compile(
     r"^(?P<mark><!-- run -->\n)?```(?P<language>python|bash|text|yaml)?\n(?P<code>.*?)^```$", re.M | re.S
 )
