@@ -145,7 +145,7 @@ def _draw(result: EvaluationResult, distances: dict[str, tuple[str, Distances]],
         title = f"Protocol {protocol}, {first.selection}\n{first.persons} persons, {_run_name(first)}"
         for level in ("windows", "recordings"):
             curves = {label: getattr(outcome, level).cmc for label, outcome in found.items()}
-            plot_cmc(curves, first.chance, f"{title}, probes: {level}", folder / f"cmc_{protocol}_{level}.png")
+            plot_cmc(curves, f"{title}, probes: {level}", folder / f"cmc_{protocol}_{level}.png")
     for position, (label, (split, found_distances)) in enumerate(distances.items()):
         name = "distances.png" if len(distances) == 1 else f"distances_{position}.png"
         title = f"Protocol G, probe windows to persons\n{label}, {split or 'all windows'}"

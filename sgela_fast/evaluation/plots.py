@@ -16,12 +16,11 @@ _SIZE = (6.4, 4.4)
 _DPI = 130
 
 
-def plot_cmc(curves: Mapping[str, Sequence[float]], chance: float, title: str, path: Path) -> None:
+def plot_cmc(curves: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
     """Draw CMC curves, in per cent over the number of candidates, on a logarithmic axis.
 
     Args:
         curves: label to curve; the first entry is Rank-1.
-        chance: Rank-1 of guessing.
         title: says the protocol and how the weights were chosen.
         path: PNG file to write.
 
@@ -32,9 +31,12 @@ def plot_cmc(curves: Mapping[str, Sequence[float]], chance: float, title: str, p
     figure, axes = _figure(title)
     for label, curve in curves.items():
         axes.plot(np.arange(1, len(curve) + 1), 100 * np.asarray(curve), label=f"{label} ({100 * curve[0]:.1f} %)")
-    axes.axhline(100 * chance, color="grey", linestyle=":", label=f"Rank-1 by chance ({100 * chance:.1f} %)")
+    places = np.arange(1, max(map(len, curves.values())) + 1)
+    chance = 100 * places / len(places)
+    axes.plot(places, chance, color="grey", linestyle=":", label=f"persons in random order ({chance[0]:.1f} %)")
     axes.set(xscale="log", xlabel="candidates k", ylabel="probes recognised within k (%)", ylim=(0, 102))
-    _save(figure, axes, path)
+    axes.xaxis.set_major_formatter("{x:g}")
+    _save(figure, axes, path, "center left")
 
 
 def plot_distances(same: Floats, other: Floats, title: str, path: Path) -> None:
@@ -55,7 +57,7 @@ def plot_distances(same: Floats, other: Floats, title: str, path: Path) -> None:
     for values, label in ((same, "same person"), (other, "other persons")):
         axes.hist(values.ravel(), bins=edges, density=True, alpha=0.6, label=f"{label} ({values.size:,})")
     axes.set(xlabel="distance to the person's nearest gallery window", ylabel="density")
-    _save(figure, axes, path)
+    _save(figure, axes, path, "upper right")
 
 
 def _figure(title: str) -> tuple[Any, Any]:
@@ -75,7 +77,7 @@ def _figure(title: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _save(figure: Any, axes: Any, path: Path) -> None:
-    axes.legend(fontsize=8)
+def _save(figure: Any, axes: Any, path: Path, legend: str) -> None:
+    axes.legend(fontsize=8, loc=legend)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -141,9 +141,7 @@ def test_best_on_test_is_labelled_in_every_output(
     make_store: MakeStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     titles: list[str] = []
-    monkeypatch.setattr(
-        "sgela_fast.evaluation.evaluate.plot_cmc", lambda curves, chance, title, path: titles.append(title)
-    )
+    monkeypatch.setattr("sgela_fast.evaluation.evaluate.plot_cmc", lambda curves, title, path: titles.append(title))
     arguments = ["evaluate", str(make_store().path), "--protocol", "C", "--recognition.selection", "best-on-test"]
     out = tmp_path / "out"
     assert main([*arguments, *QUICK, "--out", str(out)]) == 0
