@@ -8,6 +8,7 @@ all are verified.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,13 +53,18 @@ class TFBundle:
         self.prefix = find_prefix(Path(path))
         self._index = self.prefix.with_name(f"{self.prefix.name}.index")
         entries = dict(self._read_table())
-        header = _fields(entries.pop(b"", b""), self._index)
+        if b"" not in entries:
+            raise self._damaged("its header is missing")
+        header = _fields(entries.pop(b""), self._index)
         self.shards = _number(header, 1, default=1)
         if _number(header, 2) != 0:
             raise CheckpointError(
                 f"{self._index} is of a big-endian machine, which is not supported; save it on another"
             )
-        self._entries = {name.decode(): self._entry(name.decode(), raw) for name, raw in entries.items()}
+        try:
+            self._entries = {key.decode(): self._entry(raw) for key, raw in entries.items()}
+        except UnicodeDecodeError:
+            raise self._damaged("a tensor's name is not text") from None
 
     @property
     def names(self) -> list[str]:
@@ -81,14 +87,14 @@ class TFBundle:
             raise CheckpointError(f"tensor {name!r} of {self._index} is not of plain numbers; leave it out")
         try:
             with path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < entry.offset + entry.size:
+                    raise CheckpointError(f"{path} ends within tensor {name!r}; the file seems cut off, copy it again")
                 file.seek(entry.offset)
                 content = file.read(entry.size)
         except OSError as error:
             raise CheckpointError(
                 f"{path} cannot be read ({error.strerror}); copy it beside its .index file"
             ) from error
-        if len(content) < entry.size:
-            raise CheckpointError(f"{path} ends within tensor {name!r}; the file seems cut off, copy it again")
         if masked_crc32c(content) != entry.crc:
             raise CheckpointError(f"tensor {name!r} in {path} does not fit its checksum; copy the checkpoint again")
         return np.frombuffer(content, entry.dtype).reshape(entry.shape).copy()
@@ -97,7 +103,7 @@ class TFBundle:
         """All tensors of plain numbers."""
         return {name: self.tensor(name) for name, entry in self._entries.items() if entry.dtype is not None}
 
-    def _entry(self, name: str, raw: bytes) -> _Entry:
+    def _entry(self, raw: bytes) -> _Entry:
         fields = _fields(raw, self._index)
         shape = []
         for part in fields.get(2, []):

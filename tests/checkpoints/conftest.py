@@ -35,20 +35,28 @@ def block(entries: list[tuple[bytes, bytes]], compression: int = 0) -> bytes:
 
 
 def write(
-    prefix: Path, tensors: Mapping[str, np.ndarray], compression: int = 0, shards: int = 1, endianness: int = 0
+    prefix: Path,
+    tensors: Mapping[str, np.ndarray],
+    compression: int = 0,
+    shards: int = 1,
+    endianness: int = 0,
+    header: bool = True,
+    gap: int = 0,
 ) -> Path:
+    """Write a bundle; ``gap`` is what all places in the index are too large by."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    data, entries = [b""] * shards, [(b"", b"\x08" + varint(shards) + b"\x10" + varint(endianness))]
+    data = [b""] * shards
+    entries = [(b"", b"\x08" + varint(shards) + b"\x10" + varint(endianness))] if header else []
     for place, name in enumerate(sorted(tensors)):
         shard = place % shards
         values = np.asarray(tensors[name])
         raw = values.tobytes()
         dims = b"".join(b"\x12" + varint(len(dim)) + dim for dim in (b"\x08" + varint(n) for n in values.shape))
-        dtype = {"float32": 1, "float64": 2, "int32": 3, "int64": 9}[str(values.dtype)]
+        dtype = {"float32": 1, "float64": 2, "int32": 3, "int64": 9}.get(str(values.dtype), 7)  # 7 is text
         message = b"\x08" + varint(dtype) + b"\x12" + varint(len(dims)) + dims
-        message += b"\x18" + varint(shard) + b"\x20" + varint(len(data[shard])) + b"\x28" + varint(len(raw))
+        message += b"\x18" + varint(shard) + b"\x20" + varint(gap + len(data[shard])) + b"\x28" + varint(len(raw))
         message += b"\x35" + masked_crc32c(raw).to_bytes(4, "little")
-        entries.append((name.encode(), message))
+        entries.append((name.encode(errors="surrogateescape"), message))
         data[shard] += raw
     body = block(entries, compression)
     index_offset = len(body)

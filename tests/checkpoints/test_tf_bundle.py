@@ -11,7 +11,7 @@ import pytest
 from sgela_fast.checkpoints.tf_bundle import TFBundle
 from sgela_fast.errors import CheckpointError
 
-TENSORS = {
+TENSORS: dict[str, np.ndarray] = {
     "layer/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
     "layer/bias": np.array([1.5, -2.0], np.float32),
     "step": np.array(7, np.int64),
@@ -55,11 +55,22 @@ def test_a_folder_with_two_bundles_is_refused(prefix: Path, write_bundle: Callab
         TFBundle(prefix.parent)
 
 
-def test_a_cut_index_is_refused(prefix: Path) -> None:
+def test_an_index_cut_anywhere_is_refused(prefix: Path) -> None:
     index = prefix.with_name("model.ckpt.index")
-    index.write_bytes(index.read_bytes()[:-3])
-    with pytest.raises(CheckpointError, match="is not the index of a TensorFlow checkpoint, or is cut off"):
-        TFBundle(prefix)
+    whole = index.read_bytes()
+    for size in range(len(whole)):
+        index.write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match="is not the index of a TensorFlow checkpoint, or is cut off"):
+            TFBundle(prefix)
+
+
+def test_handles_that_point_anywhere_are_refused(prefix: Path) -> None:
+    index = prefix.with_name("model.ckpt.index")
+    whole = index.read_bytes()
+    for handles in (b"\xff" * 40, b"\x00" * 40, b"\x00\x00" + b"\xff" * 9 + b"\x01" * 29):
+        index.write_bytes(whole[:-48] + handles + whole[-8:])
+        with pytest.raises(CheckpointError, match=r"model\.ckpt\.index is damaged"):
+            TFBundle(prefix)
 
 
 def test_any_changed_byte_of_the_index_is_found(prefix: Path) -> None:
@@ -118,3 +129,28 @@ def test_tensors_may_lie_in_several_data_files(tmp_path: Path, write_bundle: Cal
 def test_a_bundle_of_a_big_endian_machine_is_refused(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match="is of a big-endian machine"):
         TFBundle(write_bundle(tmp_path / "model.ckpt", TENSORS, endianness=1))
+
+
+def test_an_index_without_a_header_is_refused(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match=r"is damaged \(its header is missing\); copy the checkpoint again"):
+        TFBundle(write_bundle(tmp_path / "model.ckpt", TENSORS, header=False))
+
+
+def test_a_name_that_is_not_text_is_refused(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match="a tensor's name is not text"):
+        TFBundle(write_bundle(tmp_path / "model.ckpt", {"\udcff": np.zeros(2, np.float32)}))
+
+
+@pytest.mark.parametrize("gap", [1, 2**40, 2**63])
+def test_a_place_behind_the_data_is_refused(tmp_path: Path, write_bundle: Callable[..., Path], gap: int) -> None:
+    bundle = TFBundle(write_bundle(tmp_path / "model.ckpt", TENSORS, gap=gap))
+    with pytest.raises(CheckpointError, match="ends within tensor 'step'"):
+        bundle.tensor("step")
+
+
+def test_a_tensor_of_words_is_refused_and_left_out_of_all(tmp_path: Path, write_bundle: Callable[..., Path]) -> None:
+    bundle = TFBundle(write_bundle(tmp_path / "model.ckpt", {**TENSORS, "words": np.array([b"gait"])}))
+    assert "words" in bundle.names
+    assert bundle.tensors().keys() == TENSORS.keys()
+    with pytest.raises(CheckpointError, match=r"'words' of .* is not of plain numbers"):
+        bundle.tensor("words")
