@@ -44,6 +44,7 @@ class ImportResult:
         sizes: sizes of the model, by name.
         sources: prefixes of the bundles that were read.
         left_out: tensors that were not needed (optimiser state, unused copies, projection heads).
+        notes: what a user of the imported model has to know, a sentence each.
     """
 
     out: Path
@@ -51,6 +52,7 @@ class ImportResult:
     sizes: dict[str, int]
     sources: list[str]
     left_out: list[str]
+    notes: list[str]
 
 
 def import_checkpoint(
@@ -127,7 +129,18 @@ def _import_encoder(bundles: list[TFBundle], out: Path, window: WindowConfig, la
         info={"state": "imported", "origin": {"kind": "TensorFlow 1 checkpoint", "sources": sources}},
     )
     sizes = {"axes": len(bundles), "joints": joints, "hidden": hidden, "layers": layers}
-    return ImportResult(out, "gait encoder", sizes, sources, left_out)
+    return ImportResult(out, "gait encoder", sizes, sources, left_out, _notes(window, len(bundles)))
+
+
+def _notes(window: WindowConfig, axes: int) -> list[str]:
+    read = "raw camera coordinates" if window.center == "none" else f"coordinates centred on {window.center}"
+    notes = [
+        f"the checkpoint does not say how its windows were cut; this run takes {window.frames} frames of {read}, "
+        f"{window.trim} frames trimmed at each end (--frames, --center, --trim)"
+    ]
+    if axes == 1:
+        notes.append("a single axis cannot encode skeletons; import a folder with *_x, *_y and *_z")
+    return notes
 
 
 def _layout_of(joints: int, wanted: str | None, bundle: TFBundle) -> Layout:
@@ -164,15 +177,18 @@ def _import_recognition(bundle: TFBundle, out: Path) -> ImportResult:
     save_weights(out / RECOGNITION_WEIGHTS, network.state_dict())
     write_json(out / RECOGNITION_INDEX, {"schema": "sgela-fast/recognition", "schema_version": 1, **sizes})
     left_out = sorted(set(bundle.names) - set(RECOGNITION))
-    return ImportResult(out, "recognition network", sizes, [str(bundle.prefix)], left_out)
+    return ImportResult(out, "recognition network", sizes, [str(bundle.prefix)], left_out, [])
 
 
 def describe_left_out(names: list[str]) -> str:
     """Tensors that were left out, by kind, in words."""
     slots = [name for name in names if "/Adam" in name or name.endswith("_power") or name.startswith("learning_rate")]
     dead = [name for name in names if name in DEAD]
-    rest = [name for name in names if name not in slots and name not in dead]
+    # Within a gait encoder these names are the journal extension's projection head.
+    heads = [name for name in names if name in RECOGNITION]
+    rest = [name for name in names if name not in (*slots, *dead, *heads)]
     parts = [f"{len(slots)} tensors of the optimiser"] if slots else []
     parts += [f"{len(dead)} copies that nothing reads"] if dead else []
+    parts += [f"{len(heads)} tensors of the projection head"] if heads else []
     parts += [f"{len(rest)} others ({', '.join(rest)})"] if rest else []
     return ", ".join(parts) or "nothing"

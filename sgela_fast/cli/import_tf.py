@@ -33,5 +33,5 @@ def run(args: Namespace) -> None:
     result = import_checkpoint(args.checkpoint, args.out, window=window, layout=args.layout)
     print(f"{result.kind}: {', '.join(f'{name} {size}' for name, size in result.sizes.items())}")
     print(f"written to {result.out}; left out: {describe_left_out(result.left_out)}")
-    if result.sizes.get("axes") == 1:
-        print("note: a single axis cannot encode skeletons; import a folder with *_x, *_y and *_z", file=sys.stderr)
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)

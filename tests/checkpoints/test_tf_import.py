@@ -12,7 +12,6 @@ import torch
 
 from sgela_fast.checkpoints.run_folder import load_run
 from sgela_fast.checkpoints.tf_import import describe_left_out, import_checkpoint
-from sgela_fast.cli.main import main
 from sgela_fast.errors import CheckpointError, DataError, OutputError
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import build_model
@@ -64,8 +63,35 @@ def test_three_axes_compute_as_the_model_they_came_from(folder: Path, model: SGE
     assert describe_left_out(result.left_out) == "2 tensors of the optimiser, 1 copies that nothing reads"
 
 
-def test_one_axis_makes_a_model_of_one_axis(folder: Path, tmp_path: Path) -> None:
-    assert import_checkpoint(folder / "KGBD_LA_y", tmp_path / "run").sizes["axes"] == 1
+def test_one_axis_makes_a_model_of_one_axis(folder: Path, model: SGELA, tmp_path: Path) -> None:
+    result = import_checkpoint(folder / "KGBD_LA_y", tmp_path / "run")
+    assert result.sizes["axes"] == 1
+    assert result.notes[1] == "a single axis cannot encode skeletons; import a folder with *_x, *_y and *_z"
+    for name, value in load_run(tmp_path / "run").model.state_dict().items():
+        assert torch.equal(value[0], model.state_dict()[name][1]), name
+
+
+def test_a_checkpoint_of_the_journal_extension_is_a_gait_encoder(
+    tmp_path: Path, model: SGELA, write_bundle: Callable[..., Path]
+) -> None:
+    shapes = {"W1": (48, 8), "b1": (8,), "W": (8, 8), "Variable": (8,), "W1/Adam": (48, 8), "learning_rate_1": ()}
+    head = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    prefix = write_bundle(tmp_path / "model.ckpt", {**axis_tensors(model.state_dict()), **head, **SLOTS})
+    result = import_checkpoint(prefix, tmp_path / "run")
+    assert result.kind == "gait encoder"
+    assert describe_left_out(result.left_out) == (
+        "4 tensors of the optimiser, 1 copies that nothing reads, 4 tensors of the projection head"
+    )
+    assert load_run(tmp_path / "run").model.state_dict().keys() == model.state_dict().keys()
+
+
+def test_the_settings_that_a_checkpoint_does_not_hold_are_noted_and_kept(folder: Path, tmp_path: Path) -> None:
+    window = WindowConfig(frames=8, trim=3, center="root")
+    (note,) = import_checkpoint(folder, tmp_path / "run", window=window).notes
+    assert "8 frames of coordinates centred on root, 3 frames trimmed at each end" in note
+    run = load_run(tmp_path / "run")
+    assert run.window == window
+    assert run.model_config.frames == 8
 
 
 def test_a_missing_axis_is_named(folder: Path, tmp_path: Path) -> None:
@@ -144,12 +170,3 @@ def test_a_recognition_network_is_imported(tmp_path: Path, write_bundle: Callabl
     result = import_checkpoint(write_bundle(tmp_path / "rn.ckpt", tensors), tmp_path / "rn")
     assert result.kind == "recognition network"
     assert json.loads((tmp_path / "rn" / "recognition.json").read_text())["persons"] == 3
-
-
-def test_the_command_says_what_it_did(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import-tf", str(folder), str(tmp_path / "run")]) == 0
-    assert "gait encoder: axes 3, joints 20, hidden 8, layers 2" in capsys.readouterr().out
-    assert main(["import-tf", str(folder / "KGBD_LA_x"), str(tmp_path / "one")]) == 0
-    assert "a single axis cannot encode skeletons" in capsys.readouterr().err
-    assert main(["import-tf", str(tmp_path / "none"), str(tmp_path / "two")]) == 1
-    assert "holds no TensorFlow checkpoint" in capsys.readouterr().err
