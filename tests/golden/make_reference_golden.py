@@ -3,7 +3,7 @@
     python tests/golden/make_reference_golden.py
 
 The reference was compared with the official implementation's tensors before these files were made
-(``python -m benchmarks.golden``); they hold what it computed then, in float64, rounded to float32.
+(``python -m benchmarks.golden_report FOLDER``); they hold what it computed then, in float64, rounded to float32.
 """
 
 from __future__ import annotations

@@ -1,14 +1,11 @@
 """Compare the official variant with tensors of the official implementation.
 
-    python -m benchmarks.golden FOLDER
-
-prints a Markdown table of the largest deviation of every quantity in every file. The golden files hold weights, inputs
-and everything that the official graph computed from them on TensorFlow 1.10 in float32, one axis each.
+The golden files hold weights, inputs and everything that the official graph computed from them on TensorFlow 1.10 in
+float32, one axis each. :mod:`benchmarks.golden_report` prints how far ours are off; ``tests/golden`` checks that.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,26 +223,3 @@ def _steps(name: str, golden: Arrays, weights: Arrays) -> Iterator[Deviation]:
                 mine = ours[tf_name].ravel()[: official_weights.size]
                 value = float(np.quantile(np.abs(mine - official_weights.ravel()), 0.999))
                 yield Deviation(name, f"after{step + 1}.{role}", "step", value, BOUNDS["step"])
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="folder of the golden files")
-    folder = parser.parse_args().folder
-    print("| file | forward (absolute) | losses (relative) | gradients (of the largest entry) | steps (99.9 %) |")
-    print("|---|---|---|---|---|")
-    for name in FILES:
-        worst: dict[str, Deviation] = {}
-        for found in compare(folder, name):
-            if found.kind not in worst or found.value > worst[found.kind].value:
-                worst[found.kind] = found
-        cells = [
-            f"{worst[kind].value:.1e} {worst[kind].quantity}" if kind in worst else "-"
-            for kind in ("forward", "loss", "gradient", "step")
-        ]
-        print(f"| {name} | {' | '.join(cells)} |")
-
-
-if __name__ == "__main__":
-    main()
