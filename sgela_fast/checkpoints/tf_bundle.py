@@ -43,7 +43,7 @@ class TFBundle:
     """A checkpoint bundle, opened.
 
     Args:
-        path: the prefix, its ``.index`` file, or a folder that holds one bundle.
+        path: the prefix, one of its files, or a folder that holds one bundle.
 
     Raises:
         CheckpointError: there is no bundle, or its index is damaged.
@@ -168,7 +168,7 @@ def find_prefix(path: Path) -> Path:
     Raises:
         CheckpointError: there is none, or several.
     """
-    if path.suffix == ".index" and path.is_file():
+    if path.suffix in (".index", ".meta") and path.with_suffix(".index").is_file():
         return path.with_suffix("")
     if re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
         return path.with_name(path.name.rpartition(".data-")[0])

@@ -76,14 +76,14 @@ def import_checkpoint(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists already; choose another output path")
     bundles = _open_all(source)
-    names = bundles[0].names
-    if is_recognition_network(names):
+    if len(bundles) == 1 and is_recognition_network(bundles[0].names):
         return _import_recognition(bundles[0], out)
-    if not is_gait_encoder(names):
-        raise CheckpointError(
-            f"{bundles[0].prefix} is neither a gait encoder nor a recognition network of the released code; its "
-            f"tensors are: {', '.join(names[:5])} ..."
-        )
+    kinds = "neither a gait encoder nor a recognition network" if len(bundles) == 1 else "not an axis of a gait encoder"
+    for bundle in bundles:
+        if not is_gait_encoder(bundle.names):
+            raise CheckpointError(
+                f"{bundle.prefix} is {kinds} of the released code; its tensors are: {', '.join(bundle.names[:5])} ..."
+            )
     return _import_encoder(bundles, out, window or WindowConfig(center="none"), layout)
 
 

@@ -33,8 +33,8 @@ class GaitShape(NamedTuple):
 
 
 def is_gait_encoder(names: list[str]) -> bool:
-    """Whether tensors of these names are one axis of the gait encoder."""
-    return KEY in names and OUTPUT in names
+    """Whether tensors of these names are one axis of the gait encoder, whole or not."""
+    return not {KEY, FUSION, OUTPUT}.isdisjoint(names)
 
 
 def is_recognition_network(names: list[str]) -> bool:

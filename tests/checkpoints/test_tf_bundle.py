@@ -33,11 +33,12 @@ def test_tensors_come_back_bit_for_bit(prefix: Path) -> None:
         assert bundle.tensor(name).dtype == values.dtype
 
 
-@pytest.mark.parametrize("form", ["prefix", "index", "data", "folder"])
+@pytest.mark.parametrize("form", ["prefix", "index", "meta", "data", "folder"])
 def test_the_path_may_be_given_in_any_form(prefix: Path, form: str) -> None:
     forms = {
         "prefix": prefix,
         "index": prefix.with_name("model.ckpt.index"),
+        "meta": prefix.with_name("model.ckpt.meta"),
         "data": prefix.with_name("model.ckpt.data-00000-of-00001"),
         "folder": prefix.parent,
     }

@@ -108,12 +108,24 @@ def test_axes_of_two_models_are_refused(folder: Path, tmp_path: Path, write_bund
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_tensor_is_named(tmp_path: Path, model: SGELA, write_bundle: Callable[..., Path]) -> None:
-    tensors = axis_tensors(model.state_dict())
-    del tensors["decode/decoder/dense/bias"]
-    prefix = write_bundle(tmp_path / "model.ckpt", tensors)
-    with pytest.raises(CheckpointError, match="lacks the tensor 'decode/decoder/dense/bias'"):
-        import_checkpoint(prefix, tmp_path / "run")
+@pytest.mark.parametrize("axis", "xyz")
+def test_a_recognition_network_is_no_axis(
+    folder: Path, tmp_path: Path, write_bundle: Callable[..., Path], axis: str
+) -> None:
+    network = {"W1": np.ones((8, 4)), "b1": np.ones(4), "W": np.ones((4, 3)), "Variable": np.ones(3)}
+    prefix = write_bundle(folder / f"KGBD_LA_{axis}" / "trained_model.ckpt", network)
+    with pytest.raises(CheckpointError, match=f"^{prefix} is not an axis of a gait encoder of the released code"):
+        import_checkpoint(folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_any_missing_tensor_is_named(tmp_path: Path, model: SGELA, write_bundle: Callable[..., Path]) -> None:
+    whole = axis_tensors(model.state_dict())
+    for name in whole:
+        tensors = {other: values for other, values in whole.items() if other != name}
+        prefix = write_bundle(tmp_path / "model.ckpt", tensors)
+        with pytest.raises(CheckpointError, match=f"^{prefix} lacks the tensor '{name}'; give a gait encoder"):
+            import_checkpoint(prefix, tmp_path / "run")
 
 
 def test_a_misshapen_tensor_is_named(tmp_path: Path, model: SGELA, write_bundle: Callable[..., Path]) -> None:
