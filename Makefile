@@ -44,7 +44,7 @@ lint: $(VENV)/.development  ## format, lint and type checks
 	$(BIN)/mypy
 
 docs: $(VENV)/.development  ## build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs-serve: $(VENV)/.development  ## serve the documentation
 	$(BIN)/mkdocs serve
