@@ -5,6 +5,7 @@ measured apart, so that one sees what there is to be learned, and that no single
 
     python -m benchmarks.walker_difficulty                  # the default synthetic walkers
     python -m benchmarks.walker_difficulty walks.sga        # any archive with a split column
+    python -m benchmarks.walker_difficulty walks.sga --draw 40    # 40 of its persons, for figures of equal chance
 
 Rank-1 in per cent over all test windows; nearest neighbour (1-NN) and linear discriminants (LDA), both on standardised
 features.
@@ -13,7 +14,7 @@ features.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -116,6 +117,13 @@ def cut(recordings: Iterable[Recording], column: str) -> tuple[Windows, Windows,
     return train, test, layout
 
 
+def drawn(archive: Archive, persons: int, seed: int) -> Iterator[Recording]:
+    """The recordings of ``persons`` persons of the archive, drawn at random; of all if it has fewer."""
+    order = np.random.default_rng(seed).permutation(np.array(archive.persons))
+    chosen = set(order[:persons].tolist())
+    return (archive[row.recording] for row in archive.rows if row.person in chosen)
+
+
 def rank1(
     train: np.ndarray, train_person: np.ndarray, test: np.ndarray, test_person: np.ndarray
 ) -> tuple[float, float]:
@@ -136,11 +144,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("archive", nargs="?", help="archive folder; without it the synthetic walkers are measured")
     parser.add_argument("--split", default="split", help="column that says train or test")
+    parser.add_argument("--draw", type=int, help="measure that many persons of the archive, drawn by --seed")
     for setting in fields(WalkerConfig):
         parser.add_argument(f"--{setting.name}", type=type(setting.default), default=setting.default)
     args = parser.parse_args()
     config = WalkerConfig(**{setting.name: getattr(args, setting.name) for setting in fields(WalkerConfig)})
-    train, test, layout = cut(Archive(args.archive) if args.archive else walks(config), args.split)
+    recordings: Iterable[Recording] = walks(config)
+    if args.archive:
+        archive = Archive(args.archive)
+        recordings = drawn(archive, args.draw, args.seed) if args.draw else archive
+    train, test, layout = cut(recordings, args.split)
     persons = len(np.unique(train.person))
     table = Table(title=f"{persons} persons, {len(train.person):,} train and {len(test.person):,} test windows")
     for heading in ("descriptor", "1-NN", "LDA"):
