@@ -15,6 +15,7 @@ from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.store import Store, StoreWriter
 from sgela_fast.errors import ConfigError, DataError, Interrupted
 from sgela_fast.models.config import Variant
+from sgela_fast.models.device import choose_device
 from sgela_fast.skeletons.archive import Archive, Row
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.windows import warn_if_not_centered
@@ -116,7 +117,7 @@ def open_encoder(
         ConfigError: both or neither are asked for, or the device is not there.
         CheckpointError: the run folder is damaged.
     """
-    device = _choose_device(config.device)
+    device = choose_device(config.device, "encoding.device")
     if run is not None and untrained is None:
         return Encoder.load(run, config.backend, device)
     if untrained is None or run is not None:
@@ -173,11 +174,3 @@ def _batches(pieces: _Windows, size: int) -> Iterator[tuple[np.ndarray, Columns]
         waiting, columns = [joined[whole:]], {name: entries[whole:] for name, entries in columns.items()}
     if sum(map(len, waiting)):
         yield np.concatenate(waiting), columns
-
-
-def _choose_device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("encoding.device is cuda but torch sees no CUDA device; use --encoding.device cpu")
-    return torch.device(wanted)

@@ -19,6 +19,7 @@ from sgela_fast.evaluation.recognition_protocol import RecognitionRun
 from sgela_fast.evaluation.results import EvaluationResult, Outcome, StoreResult
 from sgela_fast.evaluation.retrieval_protocol import Distances, run_retrieval
 from sgela_fast.evaluation.sides import Sides, WindowStore, divide
+from sgela_fast.models.device import choose_device
 
 RESULTS = "results.json"
 _LIBRARIES = ("torch", "numpy", "scikit-learn", "scipy")
@@ -72,7 +73,7 @@ def evaluate_stores(
 ) -> EvaluationResult:
     """:func:`evaluate` with opened stores."""
     _require_libraries(plots and out is not None)
-    device = _choose_device(config.device)
+    device = choose_device(config.device, "device")
     if config.threads:
         torch.set_num_threads(config.threads)
     # All stores are divided before the first run, so that a wrong column is told at once.
@@ -171,11 +172,3 @@ def _require_libraries(plots: bool) -> None:
     if missing:
         remark = "" if missing != ["matplotlib"] else " or leave the plots out with --no-plots"
         raise MissingDependencyError(f"evaluation needs {', '.join(missing)}; install sgela_fast[eval]{remark}")
-
-
-def _choose_device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is cuda but torch sees no CUDA device; use --device cpu")
-    return torch.device(wanted)

@@ -14,6 +14,7 @@ import torch
 from sgela_fast.checkpoints.run_folder import WEIGHTS, save_weights, write_info, write_run
 from sgela_fast.errors import ConfigError, DataError, DivergenceError, Interrupted
 from sgela_fast.models.config import SGELAConfig
+from sgela_fast.models.device import choose_device
 from sgela_fast.models.sgela import build_model, choose_backend
 from sgela_fast.skeletons.archive import Archive, Row
 from sgela_fast.skeletons.config import WindowConfig
@@ -109,7 +110,7 @@ class _Job:
         self.out, self.window, self.training = out, window, training
         layout = self.archive.layout
         self.config = fit_model(model, len(layout), window.frames, layout.name)
-        self.device = _choose_device(training.device)
+        self.device = choose_device(training.device, "training.device")
 
     def run(
         self,
@@ -318,14 +319,6 @@ def planned_steps(config: TrainingConfig, batches: int) -> int:
     """Optimiser steps of a whole training with ``batches`` steps an epoch, time budget aside."""
     steps = config.epochs * batches
     return min(steps, config.max_steps) if config.max_steps else steps
-
-
-def _choose_device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("training.device is cuda but torch sees no CUDA device; use --training.device cpu")
-    return torch.device(wanted)
 
 
 def _notes(short: tuple[str, ...], skipped: int) -> list[str]:
