@@ -1,0 +1,1 @@
+"""The importable fused ops, one file each."""
