@@ -16,6 +16,9 @@ GROUND = ("errors", "atomic", "_version")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "reference": (),
     "skeletons": GROUND,
+    "kernels": (),
+    "ops": ("kernels", "reference", "errors"),
+    "nn": ("ops", "reference", "errors"),
     "models": ("reference", "errors"),
     "checkpoints": (*GROUND, "models", "reference", "skeletons.config", "skeletons.layouts"),
     "training": (*GROUND, "checkpoints", "models", "reference", "skeletons"),

@@ -1,0 +1,314 @@
+"""Luong attention with a Gaussian locality mask and its alignment loss, as one fused op.
+
+Scores, softmax, mask, loss L_A and context come out of one kernel, forward and backward: C++ on the CPU, Triton on CUDA
+devices. The formulas stand in :mod:`sgela_fast.reference.locality_attention`; the one-pass form of the loss and the
+gradients in ``docs/locality-attention.md``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sgela_fast.ops import _library
+from sgela_fast.reference import locality_attention as reference
+from sgela_fast.reference.locality_attention import Centers, LocalityAttention, Mode
+
+Backend = Literal["auto", "reference", "fused"]
+
+_MODES: dict[str, int] = {"bas": 0, "mbas": 1, "las": 2}
+_DIRECTIONS: dict[str, int] = {"reverse": -1, "identity": 1}
+_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
+    "cpu": (torch.float32, torch.bfloat16, torch.float16, torch.float64),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
+}
+# Devices on which the fused kernels have been run and compared, and which `auto` may therefore choose.
+_PROVEN = ("cpu",)
+
+_CONFIGURATION = (
+    "SymInt first_step, int direction, float sigma, float? window, float scale, int mode, bool detach_target"
+)
+FORWARD = _library.define(
+    "locality_attention(Tensor query, Tensor key, Tensor? value, Tensor? centers, Tensor? key_padding_mask, "
+    f"{_CONFIGURATION}) -> (Tensor context, Tensor loss, Tensor log_sum, Tensor moment)"
+)
+BACKWARD = _library.define(
+    "locality_attention_backward(Tensor grad_context, Tensor? grad_loss, Tensor query, Tensor key, Tensor? value, "
+    "Tensor? centers, Tensor? key_padding_mask, Tensor context, Tensor log_sum, Tensor moment, "
+    f"{_CONFIGURATION}) -> (Tensor grad_query, Tensor grad_key, Tensor grad_value, Tensor grad_centers)"
+)
+
+
+_WHY_NO_CPU_KERNEL = _library.why_no_cpu_kernel("locality_attention")
+
+
+def locality_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None = None,
+    *,
+    centers: Centers | Tensor | None = "reverse",
+    sigma: float,
+    window: float | None = None,
+    scale: float = 1.0,
+    key_padding_mask: Tensor | None = None,
+    first_step: int = 0,
+    mode: Mode = "las",
+    detach_target: bool = False,
+    return_alignment: bool = False,
+    backend: Backend = "auto",
+) -> LocalityAttention:
+    """Attend to ``key`` with an alignment that is, or is taught to be, local (Eqs. 4 to 8 of the paper).
+
+    Leading dimensions are broadcast. Nothing of size Tq x Tk is written to memory, forward or backward, unless the
+    alignment is asked for. Results are the same bit for bit on every call with the same inputs. Inputs with a stride of
+    1 in the last dimension are read where they lie, transposed heads ``(B, H, T, K)`` included; more than two leading
+    dimensions are copied only if they cannot be viewed as two.
+
+    Args:
+        query: ``(..., Tq, K)``; float32, bfloat16 or float16, on the CPU also float64. Scores, softmax and loss are
+            float32 whatever the inputs (float64 for float64).
+        key: ``(..., Tk, K)``, dtype and device of ``query``.
+        value: ``(..., Tk, Kv)``; ``None`` means ``key``, which is then read once.
+        centers: ``reverse`` (p_t = Tk - 1 - t), ``identity`` (p_t = t) or a tensor ``(..., Tq)`` of positions, which
+            gets a gradient if it requires one; ``None`` is ``reverse``.
+        sigma: width of the locality mask, in positions.
+        window: half width outside which the mask is 0; ``None`` for none.
+        scale: factor on the scores; the paper has 1.
+        key_padding_mask: ``(..., Tk)`` bool, True where a key is padding. Padding takes no weight; a sequence of
+            nothing but padding has zeros for context, loss and gradients. Padded keys and values must be finite.
+        first_step: decoding step of the first query row, for decoding one row at a time.
+        mode: ``bas`` (Eq. 4), ``mbas`` (Eq. 6, not renormalised) or ``las`` (context of Eq. 4, loss of Eq. 7).
+        detach_target: treat the masked alignment as a constant in the loss's gradient.
+        return_alignment: also return the weights that made the context. They are computed beside the kernel, in memory
+            of size Tq x Tk, and are differentiable.
+        backend: ``fused`` (the kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` wherever the kernels have
+            been run and compared (now: the CPU), else ``reference``.
+
+    Returns:
+        ``context (..., Tq, Kv)`` in the inputs' dtype; ``loss (...)``, one L_A a sequence, float32 (float64 for
+        float64), zeros for ``bas`` and ``mbas``; ``alignment (..., Tq, Tk)`` in the inputs' dtype, or ``None``.
+
+    Raises:
+        ValueError: shapes do not fit, dtypes or devices differ, or a setting is unknown or out of range.
+        RuntimeError: ``backend="fused"`` cannot run here; the message says what is missing. Also a derivative of a
+            derivative: the fused backward has none.
+    """
+    value_shape = key.shape if value is None else value.shape
+    _check_settings(mode, sigma, window, backend, centers)
+    _check_tensors(query, key, value, key_padding_mask, centers)
+    settings: dict[str, Any] = {"centers": centers, "sigma": sigma, "window": window, "scale": scale}
+    settings |= {"key_padding_mask": key_padding_mask, "first_step": first_step}
+    if not _use_fused(query, backend):
+        settings |= {"mode": mode, "detach_target": detach_target, "return_alignment": return_alignment}
+        return _in_accumulation_dtype(query, key, value, settings)
+    batch = query.shape[:-2]
+    if key.shape[:-2] != batch or value_shape[:-2] != batch:
+        batch = torch.broadcast_shapes(batch, key.shape[:-2], value_shape[:-2])
+    direction = 0 if isinstance(centers, Tensor) else _DIRECTIONS[centers or "reverse"]
+    context, loss, _, _ = FORWARD.overload(
+        _four_dimensions(query, batch),
+        _four_dimensions(key, batch),
+        None if value is None else _four_dimensions(value, batch),
+        _rows(centers.to(accumulation_dtype(query.dtype)), batch) if isinstance(centers, Tensor) else None,
+        None if key_padding_mask is None else _rows(key_padding_mask, batch),
+        first_step,
+        direction,
+        sigma,
+        window,
+        scale,
+        _MODES[mode],
+        detach_target,
+    )
+    alignment = None
+    if return_alignment:
+        settings |= {"mode": "mbas" if mode == "mbas" else "bas", "return_alignment": True}
+        alignment = _in_accumulation_dtype(query, key, key[..., :0], settings).alignment
+    return LocalityAttention(context.reshape(*batch, *context.shape[-2:]), loss.reshape(batch), alignment)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of scores, softmax and loss for inputs of ``dtype``."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _in_accumulation_dtype(
+    query: Tensor, key: Tensor, value: Tensor | None, settings: dict[str, Any]
+) -> LocalityAttention:
+    """The reference with the kernels' promise about dtypes: half-precision inputs are computed in float32."""
+    exact = accumulation_dtype(query.dtype)
+    result = reference.locality_attention(
+        query.to(exact), key.to(exact), None if value is None else value.to(exact), **settings
+    )
+    alignment = None if result.alignment is None else result.alignment.to(query.dtype)
+    return LocalityAttention(result.context.to(query.dtype), result.loss, alignment)
+
+
+def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
+    """Why the fused kernels cannot run for tensors on ``device`` (its type), or ``None`` if they can."""
+    if device == "cpu" and _WHY_NO_CPU_KERNEL is not None:
+        return _WHY_NO_CPU_KERNEL
+    if device == "cuda" and _library.WHY_NO_TRITON is not None:
+        return f"{_library.WHY_NO_TRITON}; install sgela_fast[triton]"
+    if dtype not in _DTYPES.get(device, ()):
+        return f"there is no kernel for {str(dtype).removeprefix('torch.')} on {device}"
+    return None
+
+
+def _use_fused(query: Tensor, backend: Backend) -> bool:
+    if backend == "reference":
+        return False
+    device = query.device.type
+    missing = why_not_fused(device, query.dtype)
+    if backend == "fused" and missing is not None:
+        raise RuntimeError(f"locality_attention cannot run fused: {missing}, or use backend='reference'")
+    return missing is None and (backend == "fused" or device in _PROVEN)
+
+
+def _check_settings(
+    mode: str, sigma: float, window: float | None, backend: str, centers: Centers | Tensor | None
+) -> None:
+    if mode not in _MODES:
+        raise ValueError(f"mode is {mode!r}; choose las, mbas or bas")
+    if not sigma > 0:
+        raise ValueError(f"sigma is {sigma}; it must be positive")
+    if window is not None and not window >= 0:
+        raise ValueError(f"window is {window}; it must be 0 or more, or None")
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend is {backend!r}; choose auto, reference or fused")
+    if not isinstance(centers, Tensor) and centers not in (None, *_DIRECTIONS):
+        raise ValueError(f"centers is {centers!r}; give reverse, identity or a tensor of positions")
+
+
+def _check_tensors(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    key_padding_mask: Tensor | None,
+    centers: Centers | Tensor | None,
+) -> None:
+    if query.dim() < 2 or key.dim() < 2:
+        raise ValueError(
+            f"query {tuple(query.shape)} and key {tuple(key.shape)} need two dimensions: (..., Tq, K) and (..., Tk, K)"
+        )
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"query has {query.shape[-1]} features and key {key.shape[-1]}; both need K")
+    if value is not None and (value.dim() < 2 or value.shape[-2] != key.shape[-2]):
+        raise ValueError(f"value has shape {tuple(value.shape)}; it needs one row for each of the {key.shape[-2]} keys")
+    for name, tensor in (("key", key), ("value", value)):
+        if tensor is not None and not torch.is_autocast_enabled(query.device.type) and tensor.dtype != query.dtype:
+            raise ValueError(f"{name} is {tensor.dtype} and query {query.dtype}; convert one of them")
+    if not query.is_floating_point():
+        raise ValueError(f"query is {query.dtype}; it must be a floating-point tensor")
+    if key_padding_mask is not None:
+        if key_padding_mask.dtype != torch.bool:
+            raise ValueError(
+                f"key_padding_mask is {key_padding_mask.dtype}; it must be bool, True where a key is padding"
+            )
+        if key_padding_mask.dim() < 1 or key_padding_mask.shape[-1] != key.shape[-2]:
+            shape = tuple(key_padding_mask.shape)
+            raise ValueError(f"key_padding_mask has shape {shape}; its last dimension must be Tk = {key.shape[-2]}")
+    if isinstance(centers, Tensor) and (centers.dim() < 1 or centers.shape[-1] != query.shape[-2]):
+        raise ValueError(f"centers has shape {tuple(centers.shape)}; its last dimension must be Tq = {query.shape[-2]}")
+    for name, other in (("key", key), ("value", value), ("key_padding_mask", key_padding_mask), ("centers", centers)):
+        if isinstance(other, Tensor) and other.device != query.device:
+            raise ValueError(f"{name} is on {other.device} and query on {query.device}; move one of them")
+
+
+def _four_dimensions(tensor: Tensor, batch: torch.Size) -> Tensor:
+    """``(..., T, K)`` as ``(N0, N1, T, K)`` with a unit stride at the end."""
+    if tensor.shape[:-2] != batch:
+        tensor = tensor.expand(*batch, -1, -1)
+    if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
+        tensor = tensor.contiguous()
+    return _two_leading(tensor, len(batch))
+
+
+def _rows(tensor: Tensor, batch: torch.Size) -> Tensor:
+    """``(..., T)`` as ``(N0, N1, T)``."""
+    if tensor.shape[:-1] != batch:
+        tensor = tensor.expand(*batch, -1)
+    return _two_leading(tensor, len(batch))
+
+
+def _two_leading(tensor: Tensor, leading: int) -> Tensor:
+    if leading == 2:
+        return tensor
+    if leading == 1:
+        return tensor.unsqueeze(0)
+    if leading == 0:
+        return tensor[None, None]
+    return tensor.flatten(0, leading - 2)
+
+
+def _fake_forward(query: Tensor, key: Tensor, value: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
+    groups, sequences, rows, _features = query.shape
+    exact = accumulation_dtype(query.dtype)
+    width = (key if value is None else value).shape[-1]
+    return (
+        query.new_empty(groups, sequences, rows, width),
+        query.new_empty(groups, sequences, dtype=exact),
+        query.new_empty(groups, sequences, rows, dtype=exact),
+        query.new_empty(groups, sequences, rows, dtype=exact),
+    )
+
+
+def _fake_backward(
+    _grad_context: Tensor,
+    _grad_loss: Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    centers: Tensor | None,
+    *_: Any,
+) -> tuple[Tensor, ...]:
+    return (
+        query.new_empty(query.shape),
+        key.new_empty(key.shape),
+        key.new_empty(0) if value is None else value.new_empty(value.shape),
+        query.new_empty((0,) if centers is None else centers.shape, dtype=accumulation_dtype(query.dtype)),
+    )
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    context, _loss, log_sum, moment = output
+    ctx.save_for_backward(*inputs[:5], context, log_sum, moment)
+    ctx.configuration = inputs[5:]
+    ctx.mark_non_differentiable(log_sum, moment)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad_context: Tensor | None, grad_loss: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    query, key, value, centers, mask, context, log_sum, moment = ctx.saved_tensors
+    if grad_context is None:
+        if grad_loss is None:
+            return (None,) * (5 + len(ctx.configuration))
+        grad_context = context.new_zeros(()).expand(context.shape)
+    inputs = (query, key, value, centers, mask)
+    grad_query, grad_key, grad_value, grad_centers = BACKWARD.overload(
+        grad_context, grad_loss, *inputs, context, log_sum, moment, *ctx.configuration
+    )
+    return (
+        grad_query,
+        grad_key,
+        None if value is None else grad_value,
+        None if centers is None else grad_centers,
+        None,
+        *((None,) * len(ctx.configuration)),
+    )
+
+
+def _triton_kernels() -> Any:
+    return importlib.import_module("sgela_fast.kernels.locality_attention")
+
+
+_library.register(FORWARD, fake=_fake_forward, cuda=lambda *arguments: _triton_kernels().forward(*arguments))
+_library.register(BACKWARD, fake=_fake_backward, cuda=lambda *arguments: _triton_kernels().backward(*arguments))
+torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
+_library.refuse_second_derivative(BACKWARD)
+_library.register_autocast(FORWARD, tensors=(0, 1, 2))
+_library.register_vmap_over_first_dimension(FORWARD)
+_library.register_vmap_over_first_dimension(BACKWARD)
