@@ -8,19 +8,17 @@ gradients in ``docs/locality-attention.md``.
 from __future__ import annotations
 
 import importlib
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sgela_fast.ops import _attention_arguments as arguments
 from sgela_fast.ops import _library
+from sgela_fast.ops._attention_arguments import Backend
 from sgela_fast.reference import locality_attention as reference
 from sgela_fast.reference.locality_attention import Centers, LocalityAttention, Mode
 
-Backend = Literal["auto", "reference", "fused"]
-
-_MODES: dict[str, int] = {"bas": 0, "mbas": 1, "las": 2}
-_DIRECTIONS: dict[str, int] = {"reverse": -1, "identity": 1}
 _DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "cpu": (torch.float32, torch.bfloat16, torch.float16, torch.float64),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
@@ -97,30 +95,27 @@ def locality_attention(
         RuntimeError: ``backend="fused"`` cannot run here; the message says what is missing. Also a derivative of a
             derivative: the fused backward has none.
     """
-    value_shape = key.shape if value is None else value.shape
-    _check_settings(mode, sigma, window, backend, centers)
-    _check_tensors(query, key, value, key_padding_mask, centers)
+    arguments.check_settings(mode, sigma, window, backend, centers)
+    arguments.check_tensors(query, key, value, key_padding_mask, centers)
+    batch = arguments.leading_shape(query, key, value, key_padding_mask, centers)
     settings: dict[str, Any] = {"centers": centers, "sigma": sigma, "window": window, "scale": scale}
     settings |= {"key_padding_mask": key_padding_mask, "first_step": first_step}
     if not _use_fused(query, backend):
         settings |= {"mode": mode, "detach_target": detach_target, "return_alignment": return_alignment}
         return _in_accumulation_dtype(query, key, value, settings)
-    batch = query.shape[:-2]
-    if key.shape[:-2] != batch or value_shape[:-2] != batch:
-        batch = torch.broadcast_shapes(batch, key.shape[:-2], value_shape[:-2])
-    direction = 0 if isinstance(centers, Tensor) else _DIRECTIONS[centers or "reverse"]
+    direction = 0 if isinstance(centers, Tensor) else arguments.DIRECTIONS[centers or "reverse"]
     context, loss, _, _ = FORWARD.overload(
-        _four_dimensions(query, batch),
-        _four_dimensions(key, batch),
-        None if value is None else _four_dimensions(value, batch),
-        _rows(centers.to(accumulation_dtype(query.dtype)), batch) if isinstance(centers, Tensor) else None,
-        None if key_padding_mask is None else _rows(key_padding_mask, batch),
+        arguments.four_dimensions(query, batch),
+        arguments.four_dimensions(key, batch),
+        None if value is None else arguments.four_dimensions(value, batch),
+        arguments.rows_of(centers.to(accumulation_dtype(query.dtype)), batch) if isinstance(centers, Tensor) else None,
+        None if key_padding_mask is None else arguments.rows_of(key_padding_mask, batch),
         first_step,
         direction,
         sigma,
         window,
         scale,
-        _MODES[mode],
+        arguments.MODES[mode],
         detach_target,
     )
     alignment = None
@@ -166,82 +161,6 @@ def _use_fused(query: Tensor, backend: Backend) -> bool:
     if backend == "fused" and missing is not None:
         raise RuntimeError(f"locality_attention cannot run fused: {missing}, or use backend='reference'")
     return missing is None and (backend == "fused" or device in _PROVEN)
-
-
-def _check_settings(
-    mode: str, sigma: float, window: float | None, backend: str, centers: Centers | Tensor | None
-) -> None:
-    if mode not in _MODES:
-        raise ValueError(f"mode is {mode!r}; choose las, mbas or bas")
-    if not sigma > 0:
-        raise ValueError(f"sigma is {sigma}; it must be positive")
-    if window is not None and not window >= 0:
-        raise ValueError(f"window is {window}; it must be 0 or more, or None")
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend is {backend!r}; choose auto, reference or fused")
-    if not isinstance(centers, Tensor) and centers not in (None, *_DIRECTIONS):
-        raise ValueError(f"centers is {centers!r}; give reverse, identity or a tensor of positions")
-
-
-def _check_tensors(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor | None,
-    key_padding_mask: Tensor | None,
-    centers: Centers | Tensor | None,
-) -> None:
-    if query.dim() < 2 or key.dim() < 2:
-        raise ValueError(
-            f"query {tuple(query.shape)} and key {tuple(key.shape)} need two dimensions: (..., Tq, K) and (..., Tk, K)"
-        )
-    if query.shape[-1] != key.shape[-1]:
-        raise ValueError(f"query has {query.shape[-1]} features and key {key.shape[-1]}; both need K")
-    if value is not None and (value.dim() < 2 or value.shape[-2] != key.shape[-2]):
-        raise ValueError(f"value has shape {tuple(value.shape)}; it needs one row for each of the {key.shape[-2]} keys")
-    for name, tensor in (("key", key), ("value", value)):
-        if tensor is not None and not torch.is_autocast_enabled(query.device.type) and tensor.dtype != query.dtype:
-            raise ValueError(f"{name} is {tensor.dtype} and query {query.dtype}; convert one of them")
-    if not query.is_floating_point():
-        raise ValueError(f"query is {query.dtype}; it must be a floating-point tensor")
-    if key_padding_mask is not None:
-        if key_padding_mask.dtype != torch.bool:
-            raise ValueError(
-                f"key_padding_mask is {key_padding_mask.dtype}; it must be bool, True where a key is padding"
-            )
-        if key_padding_mask.dim() < 1 or key_padding_mask.shape[-1] != key.shape[-2]:
-            shape = tuple(key_padding_mask.shape)
-            raise ValueError(f"key_padding_mask has shape {shape}; its last dimension must be Tk = {key.shape[-2]}")
-    if isinstance(centers, Tensor) and (centers.dim() < 1 or centers.shape[-1] != query.shape[-2]):
-        raise ValueError(f"centers has shape {tuple(centers.shape)}; its last dimension must be Tq = {query.shape[-2]}")
-    for name, other in (("key", key), ("value", value), ("key_padding_mask", key_padding_mask), ("centers", centers)):
-        if isinstance(other, Tensor) and other.device != query.device:
-            raise ValueError(f"{name} is on {other.device} and query on {query.device}; move one of them")
-
-
-def _four_dimensions(tensor: Tensor, batch: torch.Size) -> Tensor:
-    """``(..., T, K)`` as ``(N0, N1, T, K)`` with a unit stride at the end."""
-    if tensor.shape[:-2] != batch:
-        tensor = tensor.expand(*batch, -1, -1)
-    if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
-        tensor = tensor.contiguous()
-    return _two_leading(tensor, len(batch))
-
-
-def _rows(tensor: Tensor, batch: torch.Size) -> Tensor:
-    """``(..., T)`` as ``(N0, N1, T)``."""
-    if tensor.shape[:-1] != batch:
-        tensor = tensor.expand(*batch, -1)
-    return _two_leading(tensor, len(batch))
-
-
-def _two_leading(tensor: Tensor, leading: int) -> Tensor:
-    if leading == 2:
-        return tensor
-    if leading == 1:
-        return tensor.unsqueeze(0)
-    if leading == 0:
-        return tensor[None, None]
-    return tensor.flatten(0, leading - 2)
 
 
 def _fake_forward(query: Tensor, key: Tensor, value: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
@@ -305,8 +224,8 @@ def _triton_kernels() -> Any:
     return importlib.import_module("sgela_fast.kernels.locality_attention")
 
 
-_library.register(FORWARD, fake=_fake_forward, cuda=lambda *arguments: _triton_kernels().forward(*arguments))
-_library.register(BACKWARD, fake=_fake_backward, cuda=lambda *arguments: _triton_kernels().backward(*arguments))
+_library.register(FORWARD, fake=_fake_forward, cuda=lambda *inputs: _triton_kernels().forward(*inputs))
+_library.register(BACKWARD, fake=_fake_backward, cuda=lambda *inputs: _triton_kernels().backward(*inputs))
 torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
 _library.refuse_second_derivative(BACKWARD)
 _library.register_autocast(FORWARD, tensors=(0, 1, 2))
