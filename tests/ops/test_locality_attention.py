@@ -41,47 +41,47 @@ def test_auto_takes_the_kernels_on_the_cpu() -> None:
 
 @pytest.mark.parametrize("keys", LENGTHS)
 @pytest.mark.parametrize("mode", ["bas", "las"])
-def test_rows_sum_to_one(device: str, keys: int, mode: Any) -> None:
-    query, key = draw(3, 5, 16, device=device), draw(3, keys, 16, device=device)
-    ones = torch.ones(3, keys, 1, device=device)
+def test_rows_sum_to_one(kernels: str, keys: int, mode: Any) -> None:
+    query, key = draw(3, 5, 16, device=kernels), draw(3, keys, 16, device=kernels)
+    ones = torch.ones(3, keys, 1, device=kernels)
     context = fused(query, key, ones, sigma=2.0, mode=mode).context
     assert close(context, torch.ones_like(context))
 
 
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_context_of_the_identity_is_the_alignment(device: str, keys: int) -> None:
-    query, key = draw(2, 4, 16, device=device), draw(2, keys, 16, device=device)
-    identity = torch.eye(keys, device=device).expand(2, keys, keys)
+def test_context_of_the_identity_is_the_alignment(kernels: str, keys: int) -> None:
+    query, key = draw(2, 4, 16, device=kernels), draw(2, keys, 16, device=kernels)
+    identity = torch.eye(keys, device=kernels).expand(2, keys, keys)
     result = fused(query, key, identity, sigma=2.0, mode="mbas", return_alignment=True)
     assert result.alignment is not None
     assert close(result.context, result.alignment)
 
 
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_loss_is_zero_when_the_mask_is_one(device: str, keys: int) -> None:
-    query, key = draw(3, 6, 16, device=device), draw(3, keys, 16, device=device)
+def test_loss_is_zero_when_the_mask_is_one(kernels: str, keys: int) -> None:
+    query, key = draw(3, 6, 16, device=kernels), draw(3, keys, 16, device=kernels)
     assert not fused(query, key, sigma=1e30, mode="las").loss.any()
 
 
 @pytest.mark.parametrize("mode", ["bas", "mbas"])
-def test_only_las_has_a_loss(device: str, mode: Any) -> None:
-    query, key = draw(3, 6, 16, device=device), draw(3, 6, 16, device=device)
+def test_only_las_has_a_loss(kernels: str, mode: Any) -> None:
+    query, key = draw(3, 6, 16, device=kernels), draw(3, 6, 16, device=kernels)
     assert not fused(query, key, sigma=1.0, mode=mode).loss.any()
 
 
-def test_loss_is_zero_for_an_alignment_on_the_expected_positions(device: str) -> None:
-    key = 100 * torch.eye(6, device=device)
+def test_loss_is_zero_for_an_alignment_on_the_expected_positions(kernels: str) -> None:
+    key = 100 * torch.eye(6, device=kernels)
     assert not fused(key.flip(0), key, sigma=1.0, centers="reverse").loss.any()
     assert not fused(key, key, sigma=1.0, centers="identity").loss.any()
 
 
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_scores_may_be_shifted(device: str, keys: int) -> None:
-    query, key = draw(3, 6, 16, device=device), draw(3, keys, 16, device=device)
+def test_scores_may_be_shifted(kernels: str, keys: int) -> None:
+    query, key = draw(3, 6, 16, device=kernels), draw(3, keys, 16, device=kernels)
     # A feature that is constant over the keys adds a constant to each row of scores.
-    constant = torch.full((3, keys, 1), 7.0, device=device)
+    constant = torch.full((3, keys, 1), 7.0, device=kernels)
     extended = fused(
-        torch.cat([query, draw(3, 6, 1, device=device)], -1), torch.cat([key, constant], -1), key, sigma=1.5
+        torch.cat([query, draw(3, 6, 1, device=kernels)], -1), torch.cat([key, constant], -1), key, sigma=1.5
     )
     plain = fused(query, key, key, sigma=1.5)
     assert close(extended.context, plain.context, 60)
@@ -90,8 +90,8 @@ def test_scores_may_be_shifted(device: str, keys: int) -> None:
 
 @pytest.mark.parametrize("keys", LENGTHS)
 @pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_equals_plain_attention_when_sigma_is_infinite(device: str, keys: int, scale: float) -> None:
-    query, key, value = (draw(2, 3, rows, 16, device=device) for rows in (6, keys, keys))
+def test_equals_plain_attention_when_sigma_is_infinite(kernels: str, keys: int, scale: float) -> None:
+    query, key, value = (draw(2, 3, rows, 16, device=kernels) for rows in (6, keys, keys))
     plain = torch.nn.functional.scaled_dot_product_attention(query.double(), key.double(), value.double(), scale=scale)
     for mode in ("bas", "mbas", "las"):
         result = fused(query, key, value, sigma=float("inf"), scale=scale, mode=mode)
@@ -100,8 +100,8 @@ def test_equals_plain_attention_when_sigma_is_infinite(device: str, keys: int, s
 
 @pytest.mark.parametrize("steps", LENGTHS)
 @pytest.mark.parametrize("mode", ["las", "mbas"])
-def test_reverse_centres_equal_identity_centres_on_the_flipped_keys(device: str, steps: int, mode: Any) -> None:
-    query, key, value = (draw(3, steps, 16, device=device) for _ in range(3))
+def test_reverse_centres_equal_identity_centres_on_the_flipped_keys(kernels: str, steps: int, mode: Any) -> None:
+    query, key, value = (draw(3, steps, 16, device=kernels) for _ in range(3))
     reverse = fused(query, key, value, sigma=1.5, window=4, centers="reverse", mode=mode)
     identity = fused(query, key.flip(-2), value.flip(-2), sigma=1.5, window=4, centers="identity", mode=mode)
     assert close(reverse.context, identity.context)
@@ -109,9 +109,9 @@ def test_reverse_centres_equal_identity_centres_on_the_flipped_keys(device: str,
 
 
 @pytest.mark.parametrize("centers", ["reverse", "identity"])
-def test_named_centres_equal_the_same_positions_as_a_tensor(device: str, centers: Any) -> None:
-    query, key = draw(3, 5, 16, device=device), draw(3, 7, 16, device=device)
-    steps = torch.arange(2, 7, device=device)
+def test_named_centres_equal_the_same_positions_as_a_tensor(kernels: str, centers: Any) -> None:
+    query, key = draw(3, 5, 16, device=kernels), draw(3, 7, 16, device=kernels)
+    steps = torch.arange(2, 7, device=kernels)
     positions = (steps if centers == "identity" else 6 - steps).expand(3, 5)
     named = fused(query, key, sigma=1.5, centers=centers, first_step=2)
     given = fused(query, key, sigma=1.5, centers=positions, first_step=2)
@@ -121,8 +121,8 @@ def test_named_centres_equal_the_same_positions_as_a_tensor(device: str, centers
 
 @pytest.mark.parametrize("mode", ["las", "mbas"])
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_one_row_calls_stacked_equal_the_all_rows_call(device: str, mode: Any, keys: int) -> None:
-    query, key = draw(3, 6, 16, device=device), draw(3, keys, 16, device=device)
+def test_one_row_calls_stacked_equal_the_all_rows_call(kernels: str, mode: Any, keys: int) -> None:
+    query, key = draw(3, 6, 16, device=kernels), draw(3, keys, 16, device=kernels)
     whole = fused(query, key, sigma=1.5, mode=mode)
     rows = [fused(query[:, t : t + 1], key, sigma=1.5, mode=mode, first_step=t) for t in range(6)]
     assert close(torch.cat([row.context for row in rows], 1), whole.context)
@@ -130,28 +130,28 @@ def test_one_row_calls_stacked_equal_the_all_rows_call(device: str, mode: Any, k
 
 
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_mbas_equals_bas_times_the_mask(device: str, keys: int) -> None:
-    query, key = draw(2, 6, 16, device=device), draw(2, keys, 16, device=device)
-    identity = torch.eye(keys, device=device).expand(2, keys, keys)
+def test_mbas_equals_bas_times_the_mask(kernels: str, keys: int) -> None:
+    query, key = draw(2, 6, 16, device=kernels), draw(2, keys, 16, device=kernels)
+    identity = torch.eye(keys, device=kernels).expand(2, keys, keys)
     bas = fused(query, key, identity, sigma=1.5, mode="bas").context
     mbas = fused(query, key, identity, sigma=1.5, mode="mbas").context
-    offset = torch.arange(keys, device=device) - (keys - 1 - torch.arange(6, device=device))[:, None]
+    offset = torch.arange(keys, device=kernels) - (keys - 1 - torch.arange(6, device=kernels))[:, None]
     assert close(mbas, bas * torch.exp(-(offset**2) / (2 * 1.5**2)))
 
 
-def test_a_window_cuts_the_mask(device: str) -> None:
-    query, key = draw(2, 6, 16, device=device), draw(2, 6, 16, device=device)
-    identity = torch.eye(6, device=device).expand(2, 6, 6)
+def test_a_window_cuts_the_mask(kernels: str) -> None:
+    query, key = draw(2, 6, 16, device=kernels), draw(2, 6, 16, device=kernels)
+    identity = torch.eye(6, device=kernels).expand(2, 6, 6)
     weights = fused(query, key, identity, sigma=3.0, window=1, mode="mbas", centers="identity").context
     outside = (torch.arange(6)[:, None] - torch.arange(6)).abs() > 1
-    assert not weights[:, outside.to(device)].any()
-    assert bool((weights[:, ~outside.to(device)] > 0).all())
+    assert not weights[:, outside.to(kernels)].any()
+    assert bool((weights[:, ~outside.to(kernels)] > 0).all())
 
 
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_padding_equals_a_shorter_sequence(device: str, keys: int) -> None:
-    query, key = draw(2, 6, 16, device=device), draw(2, keys, 16, device=device)
-    padding = (torch.arange(keys, device=device) >= keys - 2).expand(2, keys)
+def test_padding_equals_a_shorter_sequence(kernels: str, keys: int) -> None:
+    query, key = draw(2, 6, 16, device=kernels), draw(2, keys, 16, device=kernels)
+    padding = (torch.arange(keys, device=kernels) >= keys - 2).expand(2, keys)
     padded = fused(query, key, sigma=1.5, centers="identity", key_padding_mask=padding)
     shorter = fused(query, key[:, :-2], sigma=1.5, centers="identity")
     assert close(padded.context, shorter.context)
@@ -159,10 +159,10 @@ def test_padding_equals_a_shorter_sequence(device: str, keys: int) -> None:
 
 
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_fully_padded_sequences_give_zeros_and_leave_the_others_alone(device: str, keys: int) -> None:
-    query, key = draw(3, 6, 16, device=device), draw(3, keys, 16, device=device)
+def test_fully_padded_sequences_give_zeros_and_leave_the_others_alone(kernels: str, keys: int) -> None:
+    query, key = draw(3, 6, 16, device=kernels), draw(3, keys, 16, device=kernels)
     query.requires_grad_(), key.requires_grad_()
-    padding = torch.zeros(3, keys, dtype=torch.bool, device=device)
+    padding = torch.zeros(3, keys, dtype=torch.bool, device=kernels)
     padding[1] = True
     result = fused(query, key, sigma=1.5, key_padding_mask=padding)
     assert not result.context[1].any()
@@ -175,8 +175,8 @@ def test_fully_padded_sequences_give_zeros_and_leave_the_others_alone(device: st
 
 @pytest.mark.parametrize("keys", LENGTHS)
 @pytest.mark.parametrize("size", [1e3, 1e18])
-def test_extreme_scores_stay_finite(device: str, keys: int, size: float) -> None:
-    query, key = draw(2, 6, 16, device=device), draw(2, keys, 16, device=device)
+def test_extreme_scores_stay_finite(kernels: str, keys: int, size: float) -> None:
+    query, key = draw(2, 6, 16, device=kernels), draw(2, keys, 16, device=kernels)
     result = fused(size * query, key, sigma=1.5)
     exact = reference(size * query.double(), key.double(), sigma=1.5)
     assert bool(result.context.isfinite().all())
@@ -185,16 +185,16 @@ def test_extreme_scores_stay_finite(device: str, keys: int, size: float) -> None
     assert close(result.context, exact.context, 1e3)
 
 
-def test_very_negative_scores_of_all_keys_are_not_taken_for_padding(device: str) -> None:
-    query, key = torch.full((1, 1, 4), -1e19, device=device), torch.full((1, 6, 4), 1e19, device=device)
-    context = fused(query, key, torch.ones(1, 6, 1, device=device), sigma=1.5, scale=0.1).context
+def test_very_negative_scores_of_all_keys_are_not_taken_for_padding(kernels: str) -> None:
+    query, key = torch.full((1, 1, 4), -5e18, device=kernels), torch.full((1, 6, 4), 1e19, device=kernels)
+    context = fused(query, key, torch.ones(1, 6, 1, device=kernels), sigma=1.5, scale=0.1).context
     assert close(context, torch.ones_like(context))
 
 
-def test_leading_dimensions_are_broadcast(device: str) -> None:
-    query, key = draw(2, 3, 4, 6, 16, device=device), draw(4, 7, 16, device=device)
-    centers = torch.rand(3, 1, 6, device=device) * 7
-    mask = torch.rand(2, 1, 1, 7, device=device) < 0.3
+def test_leading_dimensions_are_broadcast(kernels: str) -> None:
+    query, key = draw(2, 3, 4, 6, 16, device=kernels), draw(4, 7, 16, device=kernels)
+    centers = torch.rand(3, 1, 6, device=kernels) * 7
+    mask = torch.rand(2, 1, 1, 7, device=kernels) < 0.3
     result = fused(query, key, sigma=1.5, centers=centers, key_padding_mask=mask)
     exact = reference(query.double(), key.double(), sigma=1.5, centers=centers.double(), key_padding_mask=mask)
     assert result.context.shape == (2, 3, 4, 6, 16)
@@ -203,8 +203,8 @@ def test_leading_dimensions_are_broadcast(device: str) -> None:
     assert close(result.loss, exact.loss)
 
 
-def test_transposed_heads_are_read_where_they_lie(device: str) -> None:
-    query, key = (draw(2, 9, 3, 16, device=device).transpose(1, 2) for _ in range(2))
+def test_transposed_heads_are_read_where_they_lie(kernels: str) -> None:
+    query, key = (draw(2, 9, 3, 16, device=kernels).transpose(1, 2) for _ in range(2))
     viewed = four_dimensions(query, query.shape[:-2])
     assert viewed.data_ptr() == query.data_ptr()
     strided, dense = fused(query, key, sigma=1.5), fused(query.contiguous(), key.contiguous(), sigma=1.5)
@@ -213,42 +213,42 @@ def test_transposed_heads_are_read_where_they_lie(device: str) -> None:
 
 
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_value_none_means_the_key_in_values_and_gradients(device: str, keys: int) -> None:
+def test_value_none_means_the_key_in_values_and_gradients(kernels: str, keys: int) -> None:
     def run(separate: bool) -> tuple[LocalityAttention, Tensor]:
         leaf = key.clone().requires_grad_()
         result = fused(query, leaf, leaf * 1 if separate else None, sigma=1.5)
         return result, torch.autograd.grad((result.context * weight).sum() + result.loss.sum(), leaf)[0]
 
-    query, key, weight = (draw(3, rows, 16, device=device) for rows in (6, keys, 6))
+    query, key, weight = (draw(3, rows, 16, device=kernels) for rows in (6, keys, 6))
     (one, gradient_one), (two, gradient_two) = run(False), run(True)
     assert close(one.context, two.context)
     assert close(gradient_one, gradient_two)
 
 
-def test_detached_target_changes_the_gradient_and_not_the_loss(device: str) -> None:
-    query, key = draw(3, 6, 16, device=device, requires_grad=True), draw(3, 6, 16, device=device)
+def test_detached_target_changes_the_gradient_and_not_the_loss(kernels: str) -> None:
+    query, key = draw(3, 6, 16, device=kernels, requires_grad=True), draw(3, 6, 16, device=kernels)
     losses = [fused(query, key, sigma=1.5, detach_target=detach).loss for detach in (False, True)]
     assert torch.equal(*losses)
     gradients = [torch.autograd.grad(loss.sum(), query)[0] for loss in losses]
     assert not torch.allclose(*gradients)
 
 
-def test_no_gradient_reaches_what_the_loss_does_not_depend_on(device: str) -> None:
-    query, key, value = (draw(3, 6, 16, device=device, requires_grad=True) for _ in range(3))
+def test_no_gradient_reaches_what_the_loss_does_not_depend_on(kernels: str) -> None:
+    query, key, value = (draw(3, 6, 16, device=kernels, requires_grad=True) for _ in range(3))
     loss = fused(query, key, value, sigma=1.5).loss.sum()
     assert not torch.autograd.grad(loss, value)[0].any()
 
 
 @pytest.mark.parametrize("keys", LENGTHS)
-def test_repeats_are_equal_bit_for_bit(device: str, keys: int) -> None:
+def test_repeats_are_equal_bit_for_bit(kernels: str, keys: int) -> None:
     def run() -> tuple[Tensor, ...]:
         result = fused(query, key, centers=centers, sigma=1.5)
         gradients = torch.autograd.grad(result.context.square().sum() + result.loss.sum(), (query, key, centers))
         return result.context, result.loss, *gradients
 
-    query = draw(4, 6, 33, device=device, requires_grad=True)
-    key = draw(4, keys, 33, device=device, requires_grad=True)
-    centers = (keys * torch.rand(4, 6, device=device)).requires_grad_()
+    query = draw(4, 6, 33, device=kernels, requires_grad=True)
+    key = draw(4, keys, 33, device=kernels, requires_grad=True)
+    centers = (keys * torch.rand(4, 6, device=kernels)).requires_grad_()
     assert all(torch.equal(first, second) for first, second in zip(run(), run(), strict=True))
 
 
@@ -267,9 +267,9 @@ def test_one_and_two_threads_agree_bit_for_bit(keys: int) -> None:
         torch.set_num_threads(threads)
 
 
-def test_sequences_do_not_see_each_other(device: str) -> None:
-    query, key = draw(5, 6, 16, device=device), draw(5, 6, 16, device=device)
-    order = torch.tensor([3, 1, 4, 0, 2], device=device)
+def test_sequences_do_not_see_each_other(kernels: str) -> None:
+    query, key = draw(5, 6, 16, device=kernels), draw(5, 6, 16, device=kernels)
+    order = torch.tensor([3, 1, 4, 0, 2], device=kernels)
     straight, permuted = fused(query, key, sigma=1.5), fused(query[order], key[order], sigma=1.5)
     assert torch.equal(straight.context[order], permuted.context)
     assert torch.equal(straight.loss[order], permuted.loss)
@@ -288,8 +288,8 @@ def test_alignment_is_differentiable(mode: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_results_have_the_promised_dtypes(device: str, dtype: torch.dtype) -> None:
-    query = draw(2, 6, 16, device=device, dtype=dtype, requires_grad=True)
+def test_results_have_the_promised_dtypes(kernels: str, dtype: torch.dtype) -> None:
+    query = draw(2, 6, 16, device=kernels, dtype=dtype, requires_grad=True)
     for backend in ("fused", "reference"):
         result = op.locality_attention(query, query, sigma=1.5, return_alignment=True, backend=backend)  # type: ignore[arg-type]
         assert result.alignment is not None
@@ -297,10 +297,10 @@ def test_results_have_the_promised_dtypes(device: str, dtype: torch.dtype) -> No
         assert torch.autograd.grad(result.loss.sum(), query)[0].dtype == dtype
 
 
-def test_the_released_recipe_of_one_step_at_a_time_is_exact(device: str) -> None:
+def test_the_released_recipe_of_one_step_at_a_time_is_exact(kernels: str) -> None:
     """Projected keys, raw values, one query row a call: the way the released decoder uses its attention."""
-    memory, projection = draw(4, 6, 32, device=device), draw(32, 32, device=device)
-    query = draw(4, 6, 32, device=device)
+    memory, projection = draw(4, 6, 32, device=kernels), draw(32, 32, device=kernels)
+    query = draw(4, 6, 32, device=kernels)
     keys = memory @ projection
     exact = reference(query.double(), keys.double(), memory.double(), sigma=3.0)
     steps = [fused(query[:, t : t + 1], keys, memory, sigma=3.0, first_step=t) for t in range(6)]
