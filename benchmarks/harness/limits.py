@@ -1,0 +1,144 @@
+"""What the machine can do at most, measured on the spot: copy bandwidth and the rate of matrix products."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.harness.suite import Case, Cost
+from benchmarks.harness.timing import duration, synchronize
+
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+# Where the system does not tell.
+_TYPICAL_CACHES = {"L2": 512 * 2**10, "L3": 16 * 2**20}
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "": 1}
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Level:
+    """Copy bandwidth at one level of memory.
+
+    Attributes:
+        name: ``L2``, ``L3`` or ``DRAM``.
+        capacity: the largest working set held against it, bytes; ``None`` for no bound.
+        copied: size of the source that was copied, bytes.
+        bytes_per_second: read and written bytes together, of the fastest of several copies.
+    """
+
+    name: str
+    capacity: int | None
+    copied: int
+    bytes_per_second: float
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The shortest time that the machine allows for a cost, and which limit sets it: ``memory`` or ``compute``."""
+
+    seconds: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Measured limits of one device.
+
+    Attributes:
+        levels: from the smallest to the largest.
+        flop_per_second: rate of large matrix products by dtype.
+    """
+
+    levels: tuple[Level, ...]
+    flop_per_second: dict[str, float]
+
+    def bound(self, cost: Cost, dtype: str) -> Bound:
+        """The larger of the two bounds: moving the bytes, and the products at the best rate.
+
+        The bytes are held against the fastest level that holds them all. Products of narrow dtypes may be computed in
+        float32, so the faster of the two rates counts.
+        """
+        level = next(level for level in self.levels if level.capacity is None or cost.bytes <= level.capacity)
+        memory = cost.bytes / level.bytes_per_second
+        compute = cost.flop / max(self.flop_per_second[name] for name in {"float32", dtype})
+        return Bound(compute, "compute") if compute > memory else Bound(memory, "memory")
+
+    def as_json(self) -> dict[str, Any]:
+        """For the results file."""
+        return {"copy": [asdict(level) for level in self.levels], "flop_per_second": self.flop_per_second}
+
+
+def measure_limits(device: str, cases: Iterable[Case], *, quick: bool = False) -> Limits:
+    """Measure the limits that ``cases`` are held against.
+
+    Args:
+        device: ``cpu`` (with the threads set) or ``cuda``.
+        cases: say which dtypes.
+        quick: smaller buffers and products, for smoke tests: too low on any device.
+    """
+    dtypes = sorted({"float32", *(case.dtype for case in cases)})
+    levels = _cuda_levels(quick) if device == "cuda" else _cpu_levels(quick)
+    size = 256 if quick else 8192 if device == "cuda" else 1024
+    return Limits(tuple(levels), {dtype: matmul_rate(device, dtype, size) for dtype in dtypes})
+
+
+def copy_bandwidth(device: str, size: int) -> float:
+    """Bytes read and written per second when ``size`` bytes are copied; the fastest of several."""
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    # Small copies are repeated within one measurement: a call costs a microsecond itself.
+    copies = max(1, 2**25 // size) if device == "cpu" else 20
+
+    def copy() -> dict[str, torch.Tensor]:
+        for _ in range(copies):
+            target.copy_(source)
+        return {}
+
+    copy()
+    return 2 * copies * source.numel() * 4 / min(duration(copy, device) for _ in range(REPEATS))
+
+
+def matmul_rate(device: str, dtype: str, size: int) -> float:
+    """Operations per second of a square product of ``size`` in ``dtype``; the fastest of several."""
+    left, right = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
+    products = 1 if device == "cpu" else 5
+
+    def multiply() -> dict[str, torch.Tensor]:
+        for _ in range(products):
+            torch.mm(left, right, out=result)
+        return {}
+
+    result = torch.empty_like(left)
+    multiply()
+    synchronize(device)
+    return 2 * products * size**3 / min(duration(multiply, device) for _ in range(REPEATS))
+
+
+def _cpu_levels(quick: bool) -> list[Level]:
+    caches = cache_sizes()
+    copied = {name: size // 4 for name, size in caches.items()}  # source and target fill half of the cache
+    dram = 4 * max(caches.values()) if not quick else max(caches.values()) // 2
+    levels = [Level(name, caches[name], copied[name], copy_bandwidth("cpu", copied[name])) for name in caches]
+    return [*levels, Level("DRAM", None, dram, copy_bandwidth("cpu", dram))]
+
+
+def _cuda_levels(quick: bool) -> list[Level]:
+    # The timed calls find an L2 cache full of something else, so memory alone is a bound.
+    size = 2**24 if quick else 2**31
+    return [Level("DRAM", None, size, copy_bandwidth("cuda", size))]
+
+
+def cache_sizes() -> dict[str, int]:
+    """Bytes of the L2 and L3 cache that the first core sees."""
+    found: dict[str, int] = {}
+    for folder in sorted(_CACHES.glob("index*")):
+        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        parsed = re.fullmatch(r"(\d+)([KMG]?)", size)
+        if level in "23" and kind == "Unified" and parsed:
+            found[f"L{level}"] = int(parsed[1]) * _UNITS[parsed[2]]
+    return found or _TYPICAL_CACHES

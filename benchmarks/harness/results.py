@@ -1,0 +1,103 @@
+"""Results on disk: one JSON file per run, from which tables and plots are made.
+
+A file holds ``environment``, ``limits``, ``settings`` and ``records``, one for each case and provider. A record's
+``status`` is ``measured`` (``seconds`` holds the quantiles), ``refused`` (a wrong answer) or ``unavailable``; the last
+two have a ``reason`` and no time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.limits import Bound
+from benchmarks.harness.suite import Case, Provider
+from benchmarks.harness.timing import Quantiles
+
+FORMAT = 1
+
+
+@dataclass
+class Record:
+    """One provider at one case.
+
+    Attributes:
+        case: what was computed.
+        provider: by whom.
+        bound: the machine's limit for the case.
+        status: ``measured``, ``refused`` or ``unavailable``.
+        reason: why there is no time.
+        deviations: of the outputs from the float64 answer, relative to its largest entry.
+        first_call_seconds: the call that was verified; it compiles where something compiles.
+        rounds: samples taken.
+        calls: calls in each of them.
+        seconds: per call, by the wall clock or the device's.
+        cpu_seconds: CPU time of the process per call. Where it is well below ``seconds`` the core was shared.
+        peak_bytes: peak memory of one call beyond its inputs.
+        peak_reason: why that is missing though it was asked for.
+    """
+
+    case: Case
+    provider: Provider
+    bound: Bound
+    status: str = "unavailable"
+    reason: str | None = None
+    deviations: Mapping[str, float] | None = None
+    first_call_seconds: float | None = None
+    rounds: int = 0
+    calls: int = 0
+    seconds: Quantiles | None = None
+    cpu_seconds: Quantiles | None = None
+    peak_bytes: int | None = None
+    peak_reason: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the results file; figures that need arithmetic are included, for readers without this code."""
+        case = {
+            "name": self.case.name,
+            "group": self.case.group,
+            "axes": dict(self.case.axes),
+            "items": self.case.items,
+            "dtype": self.case.dtype,
+            "device": self.case.device,
+            "flop": self.case.cost.flop,
+            "bytes": self.case.cost.bytes,
+        }
+        median = self.seconds.median if self.seconds else None
+        return {
+            "case": case,
+            "provider": self.provider.name,
+            "note": self.provider.note,
+            "compiles": self.provider.compiles,
+            "status": self.status,
+            "reason": self.reason,
+            "deviations": None if self.deviations is None else dict(self.deviations),
+            "first_call_seconds": self.first_call_seconds,
+            "rounds": self.rounds,
+            "calls_per_sample": self.calls,
+            "seconds": None if self.seconds is None else asdict(self.seconds),
+            "cpu_seconds": None if self.cpu_seconds is None else asdict(self.cpu_seconds),
+            "items_per_second": self.case.items / median if median else None,
+            "bound": asdict(self.bound),
+            "fraction_of_bound": self.bound.seconds / median if median else None,
+            "peak_bytes": self.peak_bytes,
+            "peak_reason": self.peak_reason,
+        }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a results file.
+
+    Raises:
+        SystemExit: it is missing or of another kind.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"cannot read {path}: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SystemExit(f"{path} holds no benchmark results of format {FORMAT}; run the benchmark again")
+    return content

@@ -1,0 +1,107 @@
+"""What a benchmark is made of: cases, providers, and the answers that they are held to.
+
+A suite is plain data and functions of modules, so that it can be sent to another process. Nothing in the harness knows
+what a suite measures: an op, a model's step or a job from files to files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+Outputs = Mapping[str, Tensor]
+Job = Callable[[], Outputs]
+
+
+class Unavailable(Exception):
+    """A provider cannot run a case here; the message says why and is shown in place of a time."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the algorithm cannot do without in one call, whoever computes it.
+
+    Attributes:
+        flop: operations of its matrix products, a multiply-add counted as two. Exponentials and the like are left out.
+        bytes: inputs read once and outputs written once.
+    """
+
+    flop: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One size at which all providers are compared.
+
+    Attributes:
+        name: unique within the suite, and what two runs are matched by.
+        group: heading of the table that the case stands in.
+        axes: columns of that table, such as ``{"B": 128, "K": 256}``.
+        items: how many units (sequences, windows, frames) one call handles.
+        cost: of one call.
+        dtype: storage dtype, for the rate of matrix products that the case is held against.
+        device: ``cpu`` or ``cuda``.
+        memory: whether to measure the peak memory too, which takes a process for each provider on the CPU.
+        settings: whatever else the suite's own functions need to know.
+    """
+
+    name: str
+    group: str
+    axes: Mapping[str, int | str]
+    items: int
+    cost: Cost
+    dtype: str = "float32"
+    device: str = "cpu"
+    memory: bool = False
+    settings: Mapping[str, int | float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One way to compute the cases.
+
+    Attributes:
+        name: short, a column's heading.
+        prepare: makes the job of a case: a function without arguments that computes everything and returns outputs by
+            name. Raises :class:`Unavailable` where it cannot.
+        answer: which of the suite's answers its outputs are held to; providers that compute less than the others
+            have one of their own.
+        note: what a reader must know to compare it fairly.
+        compiles: whether its first call compiles, so that the time of that call is worth a column.
+        graph: whether a variant replayed from a CUDA graph is measured too.
+    """
+
+    name: str
+    prepare: Callable[[Case], Job]
+    answer: str = "full"
+    note: str = ""
+    compiles: bool = False
+    graph: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark.
+
+    Attributes:
+        name: also the stem of the results' file names.
+        title: heading of the report.
+        unit: what ``Case.items`` counts, in the plural.
+        subject: name of the provider that all others are compared with.
+        cases: in the order in which they are run.
+        providers: in the order in which they take turns.
+        expected: the outputs in float64 for a case and an answer's name.
+        tolerance: largest permitted deviation of each output, relative to the largest entry that was expected.
+    """
+
+    name: str
+    title: str
+    unit: str
+    subject: str
+    cases: tuple[Case, ...]
+    providers: tuple[Provider, ...]
+    expected: Callable[[Case, str], Outputs]
+    tolerance: Callable[[Case], Mapping[str, float]]

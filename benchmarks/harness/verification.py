@@ -1,0 +1,52 @@
+"""No time without a right answer: outputs are held to those of a float64 computation before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness.suite import Outputs
+
+
+class WrongAnswer(Exception):
+    """A provider's outputs are not those expected; the message says which, and by how much."""
+
+
+def deviation(found: Tensor, expected: Tensor) -> float:
+    """Largest absolute deviation, relative to the largest absolute entry of ``expected``; NaN if one is not finite."""
+    if expected.numel() == 0:
+        return 0.0
+    exact = expected.detach().double()
+    off = float((found.detach().double() - exact).abs().max())
+    largest = float(exact.abs().max())
+    return off / largest if largest > 0 else off
+
+
+def verify(found: Outputs, expected: Outputs, tolerance: Mapping[str, float]) -> dict[str, float]:
+    """Hold a provider's outputs to the expected ones.
+
+    Args:
+        found: outputs by name, in any dtype.
+        expected: the same in float64; each must be there in ``found``.
+        tolerance: largest permitted :func:`deviation` of each.
+
+    Returns:
+        The deviation of each output.
+
+    Raises:
+        WrongAnswer: an output is missing, has another shape, is not finite or is too far off.
+    """
+    deviations: dict[str, float] = {}
+    for name, answer in expected.items():
+        if name not in found:
+            raise WrongAnswer(f"it returns no {name}")
+        if found[name].shape != answer.shape:
+            raise WrongAnswer(f"{name} has shape {tuple(found[name].shape)}, not {tuple(answer.shape)}")
+        if not bool(torch.isfinite(found[name]).all()):
+            raise WrongAnswer(f"{name} is not finite")
+        deviations[name] = deviation(found[name], answer)
+        if not deviations[name] <= tolerance[name]:
+            raise WrongAnswer(f"{name} is off by {deviations[name]:.1e}, more than {tolerance[name]:.0e}")
+    return deviations

@@ -1,0 +1,126 @@
+"""The benchmark harness times right answers alone, and survives providers that fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.harness.limits import Bound, Level, Limits
+from benchmarks.harness.results import Record
+from benchmarks.harness.runner import run, run_case
+from benchmarks.harness.suite import Case, Cost, Job, Outputs, Provider, Suite, Unavailable
+from benchmarks.harness.verification import WrongAnswer, verify
+
+LIMITS = Limits((Level("DRAM", None, 1, 1e10),), {"float32": 1e11})
+CASE = Case("n=7", "squares", {"n": 7}, items=7, cost=Cost(flop=7, bytes=56))
+
+
+def squares(case: Case, _answer: str = "full") -> Outputs:
+    return {"squares": torch.arange(case.items, dtype=torch.float64) ** 2}
+
+
+def provider(name: str, wrong: Callable[[Outputs], Outputs] = lambda outputs: outputs) -> Provider:
+    def prepare(case: Case) -> Job:
+        return lambda: wrong({"squares": squares(case)["squares"].float()})
+
+    return Provider(name, prepare)
+
+
+def unavailable(_case: Case) -> Job:
+    raise Unavailable("it needs a quantum computer")
+
+
+def broken(_case: Case) -> Job:
+    raise RuntimeError("\n  out of luck\nand more")
+
+
+def suite(*providers: Provider, cases: tuple[Case, ...] = (CASE,)) -> Suite:
+    return Suite("squares", "Squares", "numbers", "good", cases, providers, squares, lambda _case: {"squares": 1e-6})
+
+
+def records_of(*providers: Provider) -> dict[str, Record]:
+    return {record.provider.name: record for record in run_case(suite(*providers), CASE, LIMITS, seconds=0.01)}
+
+
+def test_a_right_provider_gets_a_time_and_its_share_of_the_limit() -> None:
+    good = records_of(provider("good"))["good"]
+    assert good.status == "measured"
+    assert good.seconds is not None
+    assert 0 < good.seconds.min <= good.seconds.p20 <= good.seconds.median <= good.seconds.p80
+    assert good.deviations == {"squares": 0.0}
+    assert good.as_json()["fraction_of_bound"] == pytest.approx(5.6e-9 / good.seconds.median)
+    assert good.as_json()["items_per_second"] == pytest.approx(7 / good.seconds.median)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (lambda outputs: {"squares": outputs["squares"] * 1.001}, "squares is off by 1.0e-03, more than 1e-06"),
+        (lambda outputs: {"squares": outputs["squares"] * torch.nan}, "squares is not finite"),
+        (lambda outputs: {"squares": outputs["squares"][:-1]}, "squares has shape (6,), not (7,)"),
+        (lambda _outputs: {}, "it returns no squares"),
+    ],
+)
+def test_a_wrong_provider_gets_no_time(wrong: Callable[[Outputs], Outputs], reason: str) -> None:
+    records = records_of(provider("good"), provider("wrong", wrong))
+    assert records["good"].seconds is not None
+    assert records["wrong"].seconds is None
+    assert records["wrong"].status == "refused"
+    assert records["wrong"].reason == reason
+
+
+def test_one_wrong_entry_of_many_is_found() -> None:
+    expected = torch.ones(1000, dtype=torch.float64)
+    found = expected.clone()
+    found[123] += 2e-6
+    assert verify({"x": found}, {"x": expected}, {"x": 3e-6}) == {"x": pytest.approx(2e-6)}
+    with pytest.raises(WrongAnswer, match="off by 2"):
+        verify({"x": found}, {"x": expected}, {"x": 1e-6})
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"), [(unavailable, "it needs a quantum computer"), (broken, "RuntimeError: out of luck")]
+)
+def test_a_provider_that_cannot_run_says_why_and_stops_nobody(prepare: Callable[[Case], Job], reason: str) -> None:
+    records = records_of(Provider("absent", prepare), provider("good"))
+    assert records["absent"].status == "unavailable"
+    assert records["absent"].reason == reason
+    assert records["absent"].seconds is None
+    assert records["good"].seconds is not None
+
+
+def test_the_file_is_complete_after_every_case(tmp_path: Path) -> None:
+    cases = tuple(Case(f"n={n}", "squares", {"n": n}, items=n, cost=Cost(n, 8 * n)) for n in (3, 5))
+    path = tmp_path / "results" / "squares.json"
+    seen: list[int] = []
+
+    def count(_case: Case, _records: Any) -> None:
+        seen.append(len(json.loads(path.read_text())["records"]))
+
+    content = run(
+        suite(provider("good"), Provider("absent", unavailable), cases=cases),
+        path,
+        device="cpu",
+        precision="ieee",
+        seconds=0.01,
+        quick=True,
+        report=count,
+    )
+    assert seen == [2, 4]
+    assert content == json.loads(path.read_text())
+    assert content["environment"]["torch"] == torch.__version__
+    assert content["environment"]["threads"] == torch.get_num_threads()
+    assert all(level["bytes_per_second"] > 1e7 for level in content["limits"]["copy"])
+
+
+def test_the_larger_bound_counts_at_the_level_that_holds_the_bytes() -> None:
+    limits = Limits((Level("L2", 1000, 1, 1e12), Level("DRAM", None, 1, 1e10)), {"float32": 1e11, "bfloat16": 1e9})
+    assert limits.bound(Cost(flop=1, bytes=1000), "float32") == Bound(1e-9, "memory")
+    assert limits.bound(Cost(flop=1, bytes=1001), "float32") == Bound(1.001e-7, "memory")
+    # Products of a dtype that is slower than float32 may be computed in float32.
+    assert limits.bound(Cost(flop=1e6, bytes=1000), "bfloat16") == Bound(1e-5, "compute")
