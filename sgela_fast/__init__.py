@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sgela_fast.evaluation.evaluate import evaluate
     from sgela_fast.models.config import SGELAConfig
     from sgela_fast.models.sgela import build_model
+    from sgela_fast.nn.locality_attention import LocalityAttention
     from sgela_fast.pipeline import PipelineConfig, run_pipeline
     from sgela_fast.skeletons.archive import Archive
     from sgela_fast.skeletons.config import ConvertConfig, ReaderOptions, WalkerConfig, WindowConfig
@@ -53,6 +54,7 @@ _MODULES = {
     "EncodingConfig": "encoding.config",
     "EvaluationConfig": "evaluation.config",
     "Layout": "skeletons.layouts",
+    "LocalityAttention": "nn.locality_attention",
     "PipelineConfig": "pipeline",
     "ReaderOptions": "skeletons.config",
     "RecognitionConfig": "evaluation.config",
@@ -85,6 +87,7 @@ __all__ = [
     "EncodingConfig",
     "EvaluationConfig",
     "Layout",
+    "LocalityAttention",
     "PipelineConfig",
     "ReaderOptions",
     "RecognitionConfig",

@@ -1,0 +1,7 @@
+"""Modules around the ops, for models of any kind: ``from sgela_fast.nn import LocalityAttention``."""
+
+from __future__ import annotations
+
+from sgela_fast.nn.locality_attention import AttentionOutput, LocalityAttention
+
+__all__ = ["AttentionOutput", "LocalityAttention"]
