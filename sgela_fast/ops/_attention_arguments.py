@@ -15,6 +15,11 @@ MODES: dict[str, int] = {"bas": 0, "mbas": 1, "las": 2}
 DIRECTIONS: dict[str, int] = {"reverse": -1, "identity": 1}
 
 
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for devices of this type; for some (meta) it does not exist."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def check_settings(
     mode: str, sigma: float, window: float | None, backend: str, centers: Centers | Tensor | None
 ) -> None:
@@ -48,7 +53,7 @@ def check_tensors(
     if value is not None and (value.dim() < 2 or value.shape[-2] != key.shape[-2]):
         raise ValueError(f"value has shape {tuple(value.shape)}; it needs one row for each of the {key.shape[-2]} keys")
     for name, tensor in (("key", key), ("value", value)):
-        if tensor is not None and not torch.is_autocast_enabled(query.device.type) and tensor.dtype != query.dtype:
+        if tensor is not None and tensor.dtype != query.dtype and not autocasts(query.device.type):
             raise ValueError(f"{name} is {tensor.dtype} and query {query.dtype}; convert one of them")
     if not query.is_floating_point():
         raise ValueError(f"query is {query.dtype}; it must be a floating-point tensor")

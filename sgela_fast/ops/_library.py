@@ -69,20 +69,18 @@ def _autocast_kernel(op: Schema, tensors: tuple[int, ...], device: str, key: str
     excluded = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
     def kernel(*arguments: Any) -> Any:
-        dtype = torch.get_autocast_dtype(device)
-        cast = [
-            argument.to(dtype) if i in tensors and _is_castable(argument) else argument
-            for i, argument in enumerate(arguments)
-        ]
+        cast = [autocast(argument, device) if i in tensors else argument for i, argument in enumerate(arguments)]
         with torch._C._ExcludeDispatchKeyGuard(excluded):
             return op.overload(*cast)
 
     return kernel
 
 
-def _is_castable(argument: Any) -> bool:
-    """Autocast leaves float64 and integers alone."""
-    return isinstance(argument, Tensor) and argument.dtype in (torch.float32, torch.bfloat16, torch.float16)
+def autocast(argument: Any, device: str) -> Any:
+    """``argument`` in autocast's dtype of ``device``; float64, integers and ``None`` are left alone."""
+    if isinstance(argument, Tensor) and argument.dtype in (torch.float32, torch.bfloat16, torch.float16):
+        return argument.to(torch.get_autocast_dtype(device))
+    return argument
 
 
 def register_vmap_over_first_dimension(op: Schema) -> None:

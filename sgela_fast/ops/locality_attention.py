@@ -134,6 +134,12 @@ def _in_accumulation_dtype(
     query: Tensor, key: Tensor, value: Tensor | None, settings: dict[str, Any]
 ) -> LocalityAttention:
     """The reference with the kernels' promise about dtypes: half-precision inputs are computed in float32."""
+    device = query.device.type
+    if arguments.autocasts(device):
+        # As for the kernels, autocast rounds the inputs and has no say in the arithmetic.
+        query, key, value = (_library.autocast(tensor, device) for tensor in (query, key, value))
+        with torch.autocast(device, enabled=False):
+            return _in_accumulation_dtype(query, key, value, settings)
     exact = accumulation_dtype(query.dtype)
     result = reference.locality_attention(
         query.to(exact), key.to(exact), None if value is None else value.to(exact), **settings
