@@ -40,7 +40,7 @@ class Inputs(NamedTuple):
 
 
 def inputs_of(case: Case) -> Inputs:
-    """Inputs of a case, the same for all providers and on every machine."""
+    """Inputs of a case, the same for all providers."""
     shape = tuple(int(case.settings[name]) for name in ("B", "Tq", "Tk", "K"))
     return _draw(shape, case.dtype, case.device, bool(case.settings["backward"]))
 
@@ -48,14 +48,13 @@ def inputs_of(case: Case) -> Inputs:
 @functools.lru_cache(maxsize=1)
 def _draw(shape: tuple[int, ...], dtype: str, device: str, backward: bool) -> Inputs:
     batch, queries, keys, width = shape
-    generator = torch.Generator().manual_seed(0)
-    storage = getattr(torch, dtype)
+    generator = torch.Generator(device).manual_seed(0)
 
-    def states(rows: int) -> Tensor:
-        return torch.tanh(torch.randn(batch, rows, width, generator=generator) / 2).to(device, storage)
+    def drawn(rows: int) -> Tensor:
+        return torch.randn(batch, rows, width, generator=generator, device=device)
 
-    query, key = states(queries), states(keys)
-    grad_context = torch.randn(batch, queries, width, generator=generator).to(device, storage)
+    query, key = (torch.tanh(drawn(rows) / 2).to(getattr(torch, dtype)) for rows in (queries, keys))
+    grad_context = drawn(queries).to(query.dtype)
     return Inputs(query.requires_grad_(backward), key.requires_grad_(backward), grad_context)
 
 

@@ -27,10 +27,11 @@ def set_up(device: str, precision: str, threads: int) -> None:
     Args:
         device: ``cpu`` or ``cuda``.
         precision: ``ieee``, or ``tf32`` on CUDA.
-        threads: of the CPU; the process is pinned to as many cores, the last ones that it may use.
+        threads: of the CPU. Where the CPU computes, the process is pinned to as many cores, the last that it may use;
+            where a GPU computes, compilers may use them all.
     """
     torch.set_num_threads(threads)
-    if hasattr(os, "sched_setaffinity"):
+    if device == "cpu" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
     if device == "cuda":
         torch.backends.cuda.matmul.fp32_precision = precision
@@ -49,7 +50,7 @@ def describe(device: str, precision: str) -> dict[str, Any]:
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "kernel_isa": _kernel_isa(),
         "cores": os.cpu_count(),
-        "pinned_to": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "pinned_to": _pinned_to(),
         "threads": torch.get_num_threads(),
         "governor": _GOVERNOR.read_text().strip() if _GOVERNOR.exists() else None,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -78,6 +79,12 @@ def cpu_flags() -> list[str]:
     """Those of :data:`ISA_FLAGS` that the processor has."""
     flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
     return [flag for flag in ISA_FLAGS if flag in flags]
+
+
+def _pinned_to() -> list[int] | None:
+    """The cores, if there is one for each thread and no more."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return cores if len(cores) == torch.get_num_threads() else None
 
 
 def _cpuinfo(field: str) -> str:

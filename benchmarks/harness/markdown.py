@@ -80,7 +80,7 @@ def _environment(content: dict[str, Any]) -> str:
         ["device", about["device"]],
         ["processor", f"{about['cpu']} ({', '.join(about['cpu_flags'])}), {about['cores']} cores"],
         ["own CPU kernels", about["kernel_isa"] or "not built"],
-        ["threads", f"{about['threads']}, pinned to core {', '.join(map(str, about['pinned_to'] or ['none']))}"],
+        ["threads", f"{about['threads']}, {_cores(about['pinned_to'])}"],
         ["governor, load average", f"{about['governor'] or 'not readable'}, {about['load_average']}"],
         ["float32 products", about["precision"]],
         ["versions", ", ".join(versions)],
@@ -89,6 +89,10 @@ def _environment(content: dict[str, Any]) -> str:
     ]
     smoke = "\n\n**A smoke test with small sizes and few samples: no figure here means anything.**"
     return table(["", "run"], rows) + (smoke if settings["quick"] else "")
+
+
+def _cores(pinned_to: Sequence[int] | None) -> str:
+    return f"pinned to core {', '.join(map(str, pinned_to))}" if pinned_to else "not pinned"
 
 
 def _limits(content: dict[str, Any]) -> str:
@@ -108,7 +112,8 @@ def _reading(content: dict[str, Any]) -> str:
     return (
         "Times are medians over interleaved rounds, in ms per call. Bytes and limit are those of the algorithm, "
         "whoever computes it: inputs once, outputs once, matrix products at the measured rate; the larger bound "
-        f"counts. A ratio says how many times as long a provider takes as {subject}; {unit} are counted by the median. "
+        f"counts. A ratio says how many times as long a provider takes as {subject}: the median of the ratios within "
+        f"one round. {unit.capitalize()} per second follow from the median time. "
         "Peak memory is beyond the inputs. Where no time stands, the list of all figures says why. A star marks times "
         "that another process disturbed (the clock ran on well beyond the CPU time)."
     )
@@ -135,7 +140,7 @@ def _summary(records: Sequence[Entry], content: dict[str, Any]) -> str:
                 _rate(ours),
                 _percent(ours),
                 size(ours["peak_bytes"]) if ours else "",
-                *(_ratio_to(case.get(name), base) for name in others),
+                *(_ratio_to(case.get(name), base, subject == content["subject"]) for name in others),
             ]
         )
     return table(header, rows)
@@ -182,10 +187,12 @@ def _remark(record: Entry) -> str:
     return "; ".join(word for word in words if word).replace("|", "/")
 
 
-def _ratio_to(record: Entry | None, base: float | None) -> str:
+def _ratio_to(record: Entry | None, base: float | None, paired: bool) -> str:
     other = median(record)
-    if other is None:
+    if record is None or other is None:
         return "wrong" if record and record["status"] == "refused" else ""
+    if paired and record["ratio_to_subject"]:
+        return ratio(record["ratio_to_subject"]["median"])
     return ratio(other / base) if base else f"{milliseconds(other)} ms"
 
 

@@ -55,6 +55,7 @@ def main(build: Callable[[Choice], Suite], argv: Sequence[str] | None = None) ->
     parser.add_argument("--providers", default="", help="regular expression; only providers whose name has a match")
     parser.add_argument("--seconds", type=float, default=2.0, help="timed seconds for each case")
     parser.add_argument("--no_memory", action="store_true", help="do not measure peak memory")
+    parser.add_argument("--tag", default="", help="word added to the results' file name")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args(None if argv is None else list(argv))
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -70,14 +71,15 @@ def main(build: Callable[[Choice], Suite], argv: Sequence[str] | None = None) ->
     # A part of the cases must not replace the results of all of them.
     kinds = ["" if grid == "standard" else grid, "partial" if chosen != suite else ""]
     kinds += [environment.machine_name(args.device), "" if args.precision == "ieee" else args.precision]
-    kinds += [f"{args.threads}_threads" if args.threads > 1 else ""]
+    kinds += [f"{args.threads}_threads" if args.threads > 1 else "", args.tag]
     path: Path = args.out / ("_".join([suite.name, *(kind for kind in kinds if kind)]) + ".json")
     progress = _Progress(chosen)
     with tempfile.TemporaryDirectory() as compiled:
         # Compiling starts from nothing in every run, so that its time means the same each time; the processes that
         # measure memory find what was compiled here.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = compiled
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        if args.device == "cpu":  # the one core that it is pinned to
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         content = run(
             chosen,
             path,

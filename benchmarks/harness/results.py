@@ -36,6 +36,7 @@ class Record:
         calls: calls in each of them.
         seconds: per call, by the wall clock or the device's.
         cpu_seconds: CPU time of the process per call. Where it is well below ``seconds`` the core was shared.
+        ratio_to_subject: time over that of the suite's subject in the same round.
         peak_bytes: peak memory of one call beyond its inputs.
         peak_reason: why that is missing though it was asked for.
     """
@@ -51,6 +52,7 @@ class Record:
     calls: int = 0
     seconds: Quantiles | None = None
     cpu_seconds: Quantiles | None = None
+    ratio_to_subject: Quantiles | None = None
     peak_bytes: int | None = None
     peak_reason: str | None = None
 
@@ -80,6 +82,7 @@ class Record:
             "calls_per_sample": self.calls,
             "seconds": None if self.seconds is None else asdict(self.seconds),
             "cpu_seconds": None if self.cpu_seconds is None else asdict(self.cpu_seconds),
+            "ratio_to_subject": None if self.ratio_to_subject is None else asdict(self.ratio_to_subject),
             "items_per_second": self.case.items / median if median else None,
             "bound": asdict(self.bound),
             "fraction_of_bound": self.bound.seconds / median if median else None,

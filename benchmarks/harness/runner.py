@@ -107,7 +107,7 @@ def run_case(suite: Suite, case: Case, limits: Limits, *, seconds: float, memory
         else:
             jobs[provider.name] = job
     answers.clear()
-    _time(jobs, records, case, seconds)
+    _time(jobs, records, case, suite.subject, seconds)
     if memory and case.memory:
         preload = ["torch", suite.expected.__module__]
         if any(provider.compiles for provider in suite.providers):
@@ -135,18 +135,22 @@ def _verify_first_call(job: Job, record: Record, expected: Outputs, suite: Suite
         raise Unavailable(f"one call takes {latest:.0f} s; longer than {limit:.0f} s is not timed")
 
 
-def _time(jobs: dict[str, Job], records: dict[str, Record], case: Case, seconds: float) -> None:
+def _time(jobs: dict[str, Job], records: dict[str, Record], case: Case, subject: str, seconds: float) -> None:
     if not jobs:
         return
     calls = {name: warmed_duration(job, case.device) for name, job in jobs.items()}
     samplers = {name: sampler_of(job, calls[name], case.device) for name, job in jobs.items()}
     rounds = rounds_within(seconds, list(calls.values()))
-    for name, samples in interleave(samplers, rounds).items():
+    taken = interleave(samplers, rounds)
+    for name, samples in taken.items():
         record = records[name]
         record.status = "measured"
         record.rounds, record.calls = rounds, calls_per_sample(calls[name], case.device)
         record.seconds = quantiles(sample.wall for sample in samples)
         record.cpu_seconds = quantiles(sample.cpu for sample in samples)
+        if subject in taken:
+            pairs = zip(samples, taken[subject], strict=True)
+            record.ratio_to_subject = quantiles(sample.wall / base.wall for sample, base in pairs)
 
 
 def _with_graphs(providers: Sequence[Provider], case: Case) -> list[Provider]:

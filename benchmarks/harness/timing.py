@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import time
@@ -111,7 +112,7 @@ def _cuda_sampler(job: Job, call_seconds: float) -> Sampler:
     # The flush takes the device longer than the host needs to launch a few kernels, so that the events see the device's
     # time alone; a provider of many launches still shows its launches, as it would in use.
     calls = calls_per_sample(call_seconds, "cuda")
-    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
+    flush = _flush_buffer()
     pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(calls)]
 
     def sample() -> Sample:
@@ -129,6 +130,11 @@ def _cuda_sampler(job: Job, call_seconds: float) -> Sampler:
     return sample
 
 
+@functools.cache
+def _flush_buffer() -> torch.Tensor:
+    return torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
+
+
 def duration(job: Job, device: str) -> float:
     """Wall seconds of one call, until the device is done."""
     synchronize(device)
@@ -139,12 +145,12 @@ def duration(job: Job, device: str) -> float:
 
 
 def warmed_duration(job: Job, device: str, seconds: float = 0.05) -> float:
-    """Call ``job`` for about ``seconds``, at least twice, and return the shortest call's wall seconds."""
+    """Call ``job`` for about ``seconds``, at least once, and return the shortest call's wall seconds."""
     shortest = spent = duration(job, device)
     while spent < seconds:
         latest = duration(job, device)
         shortest, spent = min(shortest, latest), spent + latest
-    return min(shortest, duration(job, device))
+    return shortest
 
 
 def synchronize(device: str) -> None:

@@ -48,6 +48,7 @@ def record(batch: int, provider: str, seconds: float | None, status: str = "meas
         "first_call_seconds": 12.5,
         "seconds": times,
         "cpu_seconds": times,
+        "ratio_to_subject": None,
         "items_per_second": batch / seconds if seconds else None,
         "bound": {"seconds": 1e-4, "kind": "memory"},
         "fraction_of_bound": 1e-4 / seconds if seconds else None,
@@ -74,7 +75,7 @@ def content() -> dict[str, Any]:
         "settings": {"seconds_per_case": 2.0, "quick": False, "run_seconds": 61.2},
         "records": [
             record(8, "fused", 2e-4, peak_bytes=1.5e6),
-            record(8, "compile", 3e-4),
+            record(8, "compile", 3e-4, ratio_to_subject={"median": 1.47}),
             record(8, "eager", None, "refused", reason="loss is off by 1.0e-02, more than 1e-05"),
             record(64, "fused", 4e-4),
             record(64, "compile", None, "unavailable", reason="no compiler"),
@@ -104,7 +105,7 @@ def test_the_summary_has_the_subjects_figures_and_ratios(content: dict[str, Any]
         "sequences/s": "40,000",
         "of limit": "50 %",
         "peak": "1.50 MB",
-        "compile": "1.50×",
+        "compile": "1.47×",
         "eager": "wrong",
     }
     assert second[-2:] == ["", "2.50×"]

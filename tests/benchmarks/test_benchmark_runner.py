@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,20 @@ def test_a_right_provider_gets_a_time_and_its_share_of_the_limit() -> None:
     assert good.deviations == {"squares": 0.0}
     assert good.as_json()["fraction_of_bound"] == pytest.approx(5.6e-9 / good.seconds.median)
     assert good.as_json()["items_per_second"] == pytest.approx(7 / good.seconds.median)
+
+
+def test_ratios_are_those_within_a_round() -> None:
+    def slow(outputs: Outputs) -> Outputs:
+        time.sleep(2e-3)
+        return outputs
+
+    records = records_of(provider("slow", slow), provider("good"))
+    slow_record, good = records["slow"], records["good"]
+    assert good.ratio_to_subject is not None
+    assert good.ratio_to_subject.min == good.ratio_to_subject.p80 == 1
+    assert slow_record.ratio_to_subject is not None
+    assert slow_record.ratio_to_subject.median > 2
+    assert records_of(provider("slow", slow))["slow"].ratio_to_subject is None
 
 
 @pytest.mark.parametrize(
