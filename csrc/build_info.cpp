@@ -23,12 +23,21 @@ std::vector<std::string> usable_isas() {
 
 py::dict build_info() {
   py::dict info;
+#ifdef __clang__
   info["compiler"] = __VERSION__;
+#else
+  info["compiler"] = "GCC " __VERSION__;
+#endif
   info["torch"] = SGELA_BUILT_WITH_TORCH;
 #ifdef SGELA_WITH_CUDA
   info["cuda"] = SGELA_WITH_CUDA;
 #else
   info["cuda"] = py::none();
+#endif
+#ifdef __SANITIZE_ADDRESS__
+  info["sanitized"] = true;
+#else
+  info["sanitized"] = false;
 #endif
   info["isas"] = usable_isas();
   return info;
@@ -40,6 +49,6 @@ PYBIND11_MODULE(_C, module) {
   module.doc() = "Compiled kernels of sgela_fast; importing it registers them.";
   module.def("build_info", &build_info, "How this extension was built, and which instruction sets run here.");
   module.def("isa", [] { return std::string(sgela::name_of(sgela::chosen_isa())); }, "The instruction set in use.");
-  module.def("force_isa", &sgela::force_isa, py::arg("name"),
+  module.def("force_isa", [](const std::string& name) { sgela::force_isa(name.c_str()); }, py::arg("name"),
              "Use `name` (baseline, avx2, avx512; empty for the best one). ValueError if it does not run here.");
 }
