@@ -5,23 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from benchmarks.harness.suite import Outputs
+from benchmarks.tolerances import deviation
 
 
 class WrongAnswer(Exception):
     """A provider's outputs are not those expected; the message says which, and by how much."""
-
-
-def deviation(found: Tensor, expected: Tensor) -> float:
-    """Largest absolute deviation, relative to the largest absolute entry of ``expected``; NaN if one is not finite."""
-    if expected.numel() == 0:
-        return 0.0
-    exact = expected.detach().double()
-    off = float((found.detach().double() - exact).abs().max())
-    largest = float(exact.abs().max())
-    return off / largest if largest > 0 else off
 
 
 def verify(found: Outputs, expected: Outputs, tolerance: Mapping[str, float]) -> dict[str, float]:
@@ -30,7 +20,7 @@ def verify(found: Outputs, expected: Outputs, tolerance: Mapping[str, float]) ->
     Args:
         found: outputs by name, in any dtype.
         expected: the same in float64; each must be there in ``found``.
-        tolerance: largest permitted :func:`deviation` of each.
+        tolerance: largest permitted deviation of each, relative to the largest entry expected.
 
     Returns:
         The deviation of each output.
@@ -46,7 +36,7 @@ def verify(found: Outputs, expected: Outputs, tolerance: Mapping[str, float]) ->
             raise WrongAnswer(f"{name} has shape {tuple(found[name].shape)}, not {tuple(answer.shape)}")
         if not bool(torch.isfinite(found[name]).all()):
             raise WrongAnswer(f"{name} is not finite")
-        deviations[name] = deviation(found[name], answer)
+        deviations[name] = deviation(found[name].detach(), answer.detach())
         if not deviations[name] <= tolerance[name]:
             raise WrongAnswer(f"{name} is off by {deviations[name]:.1e}, more than {tolerance[name]:.0e}")
     return deviations
