@@ -105,6 +105,7 @@ def case_of(family: str, dtype: str, batch: int, queries: int, keys: int, width:
                 cost=cost(batch, queries, keys, width, ITEM_BYTES[dtype], backward=backward),
                 dtype=dtype,
                 device=choice.device,
+                clock="cpu",
                 memory=_weighed(batch, queries, choice.grid),
                 settings=settings,
             )

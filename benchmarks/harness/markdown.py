@@ -110,13 +110,19 @@ def _limits(content: dict[str, Any]) -> str:
 def _reading(content: dict[str, Any]) -> str:
     unit, subject = content["unit"], content["subject"]
     return (
-        "Times are medians over interleaved rounds, in ms per call. Bytes and limit are those of the algorithm, "
-        "whoever computes it: inputs once, outputs once, matrix products at the measured rate; the larger bound "
-        f"counts. A ratio says how many times as long a provider takes as {subject}: the median of the ratios within "
-        f"one round. {unit.capitalize()} per second follow from the median time. "
-        "Peak memory is beyond the inputs. Where no time stands, the list of all figures says why. A star marks times "
-        "that another process disturbed (the clock ran on well beyond the CPU time)."
+        f"Times are medians over interleaved rounds, in ms per call ({_clocks(content)}). Bytes and limit are those of "
+        "the algorithm, whoever computes it: inputs once, outputs once, matrix products at the measured rate; the "
+        f"larger bound counts. A ratio says how many times as long a provider takes as {subject}: the median of the "
+        f"ratios within one round. {unit.capitalize()} per second follow from the median time. Peak memory is beyond "
+        "the inputs. Where no time stands, the list of all figures says why. A star marks times during which the core "
+        "was shared (the wall clock ran on well beyond the CPU time)."
     )
+
+
+def _clocks(content: dict[str, Any]) -> str:
+    words = {"cpu": "CPU time", "wall": "wall clock", "device": "the device's clock"}
+    used = dict.fromkeys(record["clock"] for record in content["records"] if record["clock"])
+    return ", ".join(words[clock] for clock in used) or "none"
 
 
 def _summary(records: Sequence[Entry], content: dict[str, Any]) -> str:
@@ -210,4 +216,4 @@ def _percent(record: Entry | None) -> str:
 def _star(record: Entry | None) -> str:
     if not record or not record["cpu_seconds"] or record["case"].get("device") == "cuda":
         return ""
-    return "\\*" if record["seconds"]["median"] > DISTURBED * record["cpu_seconds"]["median"] else ""
+    return "\\*" if record["wall_seconds"]["median"] > DISTURBED * record["cpu_seconds"]["median"] else ""

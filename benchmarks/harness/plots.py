@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
             style = {"linewidth": 2.5, "zorder": 3} if name == content["subject"] else {"linewidth": 1.2}
             axes.plot(*zip(*sorted(points), strict=True), "o-", color=f"C{names.index(name)}", label=name, **style)
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=f"{content['unit']}/s")
-        axes.set_title(title, fontsize=8)
+        axes.set_title(textwrap.fill(title, 45), fontsize=8)
     handles = {label: line for axes in grid.flat for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     figure.suptitle(f"{content['title']}: {content['environment']['device']}")

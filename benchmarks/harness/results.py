@@ -34,8 +34,10 @@ class Record:
         first_call_seconds: the call that was verified; it compiles where something compiles.
         rounds: samples taken.
         calls: calls in each of them.
-        seconds: per call, by the wall clock or the device's.
-        cpu_seconds: CPU time of the process per call. Where it is well below ``seconds`` the core was shared.
+        clock: what ``seconds`` were taken by: ``cpu``, ``wall`` or ``device``.
+        seconds: per call.
+        wall_seconds: by the wall clock, or on CUDA the device's.
+        cpu_seconds: CPU time of the process. Where it is well below ``wall_seconds`` the core was shared.
         ratio_to_subject: time over that of the suite's subject in the same round.
         peak_bytes: peak memory of one call beyond its inputs.
         peak_reason: why that is missing though it was asked for.
@@ -50,7 +52,9 @@ class Record:
     first_call_seconds: float | None = None
     rounds: int = 0
     calls: int = 0
+    clock: str | None = None
     seconds: Quantiles | None = None
+    wall_seconds: Quantiles | None = None
     cpu_seconds: Quantiles | None = None
     ratio_to_subject: Quantiles | None = None
     peak_bytes: int | None = None
@@ -80,15 +84,21 @@ class Record:
             "first_call_seconds": self.first_call_seconds,
             "rounds": self.rounds,
             "calls_per_sample": self.calls,
-            "seconds": None if self.seconds is None else asdict(self.seconds),
-            "cpu_seconds": None if self.cpu_seconds is None else asdict(self.cpu_seconds),
-            "ratio_to_subject": None if self.ratio_to_subject is None else asdict(self.ratio_to_subject),
+            "clock": self.clock,
+            "seconds": _as_json(self.seconds),
+            "wall_seconds": _as_json(self.wall_seconds),
+            "cpu_seconds": _as_json(self.cpu_seconds),
+            "ratio_to_subject": _as_json(self.ratio_to_subject),
             "items_per_second": self.case.items / median if median else None,
             "bound": asdict(self.bound),
             "fraction_of_bound": self.bound.seconds / median if median else None,
             "peak_bytes": self.peak_bytes,
             "peak_reason": self.peak_reason,
         }
+
+
+def _as_json(found: Quantiles | None) -> dict[str, float] | None:
+    return None if found is None else asdict(found)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -142,15 +142,25 @@ def _time(jobs: dict[str, Job], records: dict[str, Record], case: Case, subject:
     samplers = {name: sampler_of(job, calls[name], case.device) for name, job in jobs.items()}
     rounds = rounds_within(seconds, list(calls.values()))
     taken = interleave(samplers, rounds)
+    clock = clock_of(case)
+    seconds_of = {name: [sample.cpu if clock == "cpu" else sample.wall for sample in taken[name]] for name in taken}
     for name, samples in taken.items():
         record = records[name]
         record.status = "measured"
         record.rounds, record.calls = rounds, calls_per_sample(calls[name], case.device)
-        record.seconds = quantiles(sample.wall for sample in samples)
+        record.clock, record.seconds = clock, quantiles(seconds_of[name])
+        record.wall_seconds = quantiles(sample.wall for sample in samples)
         record.cpu_seconds = quantiles(sample.cpu for sample in samples)
         if subject in taken:
-            pairs = zip(samples, taken[subject], strict=True)
-            record.ratio_to_subject = quantiles(sample.wall / base.wall for sample, base in pairs)
+            pairs = zip(seconds_of[name], seconds_of[subject], strict=True)
+            record.ratio_to_subject = quantiles(own / base for own, base in pairs)
+
+
+def clock_of(case: Case) -> str:
+    """What the times of ``case`` are taken by. CPU time adds up over threads, so that it is for one thread alone."""
+    if case.device == "cuda":
+        return "device"
+    return "cpu" if case.clock == "cpu" and torch.get_num_threads() == 1 else "wall"
 
 
 def _with_graphs(providers: Sequence[Provider], case: Case) -> list[Provider]:

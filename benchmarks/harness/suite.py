@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
 
@@ -44,6 +45,8 @@ class Case:
         cost: of one call.
         dtype: storage dtype, for the rate of matrix products that the case is held against.
         device: ``cpu`` or ``cuda``.
+        clock: ``cpu`` to report the process's CPU time, which another process on the same core does not lengthen; for
+            calls that wait for nothing. It counts on the CPU with one thread; else, and by default, the wall clock.
         memory: whether to measure the peak memory too, which takes a process for each provider on the CPU.
         settings: whatever else the suite's own functions need to know.
     """
@@ -55,6 +58,7 @@ class Case:
     cost: Cost
     dtype: str = "float32"
     device: str = "cpu"
+    clock: Literal["wall", "cpu"] = "wall"
     memory: bool = False
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
 

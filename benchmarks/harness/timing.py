@@ -135,6 +135,13 @@ def _flush_buffer() -> torch.Tensor:
     return torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
 
 
+def cpu_duration(job: Job) -> float:
+    """CPU seconds of this process for one call."""
+    start = time.process_time()
+    job()
+    return time.process_time() - start
+
+
 def duration(job: Job, device: str) -> float:
     """Wall seconds of one call, until the device is done."""
     synchronize(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,30 @@ def test_ratios_are_those_within_a_round() -> None:
     assert slow_record.ratio_to_subject is not None
     assert slow_record.ratio_to_subject.median > 2
     assert records_of(provider("slow", slow))["slow"].ratio_to_subject is None
+
+
+def test_cpu_time_counts_where_a_case_asks_for_it_and_one_thread_runs() -> None:
+    def asleep(_case: Case) -> Job:
+        def job() -> Outputs:
+            time.sleep(2e-3)
+            return squares(CASE)
+
+        return job
+
+    sleeper = suite(Provider("asleep", asleep))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        (wall,) = run_case(sleeper, CASE, LIMITS, seconds=0.01)
+        (cpu,) = run_case(sleeper, replace(CASE, clock="cpu"), LIMITS, seconds=0.01)
+        torch.set_num_threads(2)
+        (both,) = run_case(sleeper, replace(CASE, clock="cpu"), LIMITS, seconds=0.01)
+    finally:
+        torch.set_num_threads(threads)
+    assert [record.clock for record in (wall, cpu, both)] == ["wall", "cpu", "wall"]
+    assert wall.seconds == wall.wall_seconds
+    assert cpu.seconds == cpu.cpu_seconds != cpu.wall_seconds
+    assert both.seconds == both.wall_seconds
 
 
 @pytest.mark.parametrize(
