@@ -1,0 +1,286 @@
+// Forward pass of batched_lstm for the instruction set of the including file.
+//
+// One thread owns a block of windows of one group and takes it through all layers and steps. Per step and vector of
+// hidden units it forms the four gates of all its windows in a buffer of rows x 4 vectors (8 KB, L1) and turns them into h
+// and c at once, so pre-activations never leave L1. From memory come the packed weights, once per step (L3 to L2, 1 MB at
+// K = 256), and the windows; to memory go the outputs and, for training, the tape.
+//
+// A block of few windows is bound by reading the weights: there the input's share of the gates of many steps is one
+// product, so that W_ih is read once for all of them, and every other step reads the panels of W_hh backwards, so that
+// the half which is still in L2 is used first.
+#pragma once
+
+#include "batched_lstm/lstm.h"
+#include "common/cell.h"
+#include "common/gemm.h"
+
+namespace sgela::SGELA_ISA {
+
+using lstm::Size;
+
+// Up to this many windows the input's share of several steps is one product.
+inline constexpr Size kFewWindows = 24;
+// Rows (steps x windows) of a chunk of steps: of that product, and of a layer's output that the next layer reads.
+inline constexpr Size kProjectedRows = 192;
+inline constexpr Size kSequenceRows = 720;
+
+SGELA_INLINE Size smaller(Size a, Size b) { return a < b ? a : b; }
+SGELA_INLINE Size larger(Size a, Size b) { return a < b ? b : a; }
+SGELA_INLINE Size divide_up(Size a, Size b) { return (a + b - 1) / b; }
+
+// Hands out pieces of a workspace; without memory it only counts.
+template <class T>
+struct Arena {
+  T* memory;
+  Size used = 0;
+
+  T* take(Size elements) {
+    T* piece = memory == nullptr ? nullptr : memory + used;
+    used += divide_up(elements, 16) * 16;
+    return piece;
+  }
+};
+
+template <class T>
+void copy(const T* from, Size count, T* to) {
+  for (Size i = 0; i < count; ++i) to[i] = from[i];
+}
+
+template <class T>
+void fill(T* to, Size count, T value) {
+  for (Size i = 0; i < count; ++i) to[i] = value;
+}
+
+template <class T>
+SGELA_INLINE Vec<T> load_up_to(const T* from, Size count) {
+  return count < Vec<T>::kLanes ? load_first(from, static_cast<int>(count)) : load(from);
+}
+
+template <class T>
+SGELA_INLINE void store_up_to(T* to, Vec<T> x, Size count) {
+  if (count < Vec<T>::kLanes) {
+    store_first(to, x, static_cast<int>(count));
+  } else {
+    store(to, x);
+  }
+}
+
+template <class T>
+void pack_layer(const lstm::Shape& shape, Size layer, const lstm::LayerWeights<T>& weights, T* packed) {
+  constexpr Size kLanes = Vec<T>::kLanes;
+  const Size hidden = shape.hidden, inputs = shape.layer_input(layer), stride = 4 * shape.padded_hidden();
+  const Size columns = divide_up(hidden, kLanes) * 4 * kLanes;
+  // Column n holds gate n / kLanes % 4 of hidden unit n / (4 kLanes) kLanes + n % kLanes.
+  const auto row = [hidden](Size n) {
+    const Size unit = n / (4 * kLanes) * kLanes + n % kLanes;
+    return unit < hidden ? n / kLanes % 4 * hidden + unit : Size(-1);
+  };
+  const auto row_of = [&row](const T* weight, Size length) {
+    return [weight, length, &row](Size n) { return row(n) < 0 ? nullptr : weight + row(n) * length; };
+  };
+  for (Size n = 0; n < columns; ++n) packed[n] = row(n) < 0 ? T(0) : weights.bias[row(n)];
+  pack_columns(row_of(weights.weight_ih, inputs), 1, inputs, columns, packed + stride);
+  pack_columns(row_of(weights.weight_hh, hidden), 1, hidden, columns, packed + stride * (1 + inputs));
+}
+
+template <class T>
+struct ForwardScratch {
+  T* h;             // (L, rows, Kp), carried between chunks of steps
+  T* c;             // (L, rows, Kp)
+  T* sequences[2];  // (steps of a chunk, rows, Kp): a layer's output, read by the next one
+  T* gates;         // (rows, 4 vectors)
+  T* inputs;        // (steps of a chunk, rows, I) of few windows
+  T* projected;     // (steps of a chunk, rows, 4 Kp) of few windows
+  Size size;
+
+  // Enough for `rows` windows or fewer.
+  ForwardScratch(const lstm::Shape& shape, Size rows, T* memory) {
+    Arena<T> arena{memory};
+    const Size padded = shape.padded_hidden(), all = shape.steps * rows;
+    const Size few = smaller(all, kProjectedRows), sequence = smaller(all, larger(kSequenceRows, rows));
+    h = arena.take(shape.layers * rows * padded);
+    c = arena.take(shape.layers * rows * padded);
+    for (T*& it : sequences) it = arena.take(sequence * padded);
+    gates = arena.take(rows * 4 * Vec<T>::kLanes);
+    inputs = arena.take(few * shape.input_size);
+    projected = arena.take(few * 4 * padded);
+    size = arena.used;
+  }
+};
+
+// A chunk of steps of one layer of one block of windows.
+template <class T>
+struct LayerChunk {
+  const lstm::Forward<T>& forward;
+  Size layer, group, first_window, rows;
+  Size first_step, steps;
+  const T* packed;     // this layer's
+  const T* x;          // (steps, rows, I_l) with these strides
+  Size x_step, x_row;
+  T *h, *c;            // (rows, Kp): state before and, afterwards, behind the chunk
+  bool zero_state;     // h is zero before the chunk
+  T* sequence;         // (steps, rows, Kp)
+  ForwardScratch<T>& scratch;
+};
+
+// Gates to states for one vector of hidden units of all rows; pre-activations (rows, 4 vectors) with a leading dimension.
+template <class T>
+void update_cells(const LayerChunk<T>& it, Size step, Size vector, const T* gates, Size stride, const T* previous_h, T* h) {
+  using V = Vec<T>;
+  const lstm::Shape& shape = it.forward.shape;
+  const Size padded = shape.padded_hidden(), unit = vector * V::kLanes, units = shape.hidden - unit;
+  for (Size r = 0; r < it.rows; ++r, gates += stride) {
+    const Size at = r * padded + unit;
+    const V previous_c = load(it.c + at);
+    Cell<V> out = cell(load(gates), load(gates + V::kLanes), load(gates + 2 * V::kLanes),
+                       load(gates + 3 * V::kLanes), previous_c);
+    const Size window = it.first_window + r;
+    if (it.forward.lengths != nullptr && it.first_step + step >= it.forward.lengths[window]) {
+      out.c = previous_c;
+      out.h = previous_h == nullptr ? zero<T>() : load(previous_h + at);
+    }
+    store(it.c + at, out.c);
+    store(h + at, out.h);
+    if (it.forward.tape != nullptr) {
+      T* tape = it.forward.tape + shape.tape_offset(it.layer, it.group, window, it.first_step + step) + unit;
+      const V rows[] = {out.i, out.f, out.g, out.o, out.c, out.h};
+      for (int i = 0; i < lstm::kTapeRows; ++i) store_up_to(tape + i * shape.hidden, rows[i], units);
+    }
+  }
+}
+
+template <class T>
+void run_layer(const LayerChunk<T>& it) {
+  constexpr Size kGates = 4 * Vec<T>::kLanes;
+  const lstm::Shape& shape = it.forward.shape;
+  const Size hidden = shape.hidden, padded = shape.padded_hidden(), inputs = shape.layer_input(it.layer);
+  const Size vectors = divide_up(hidden, Vec<T>::kLanes);
+  const T* input_panels = it.packed + 4 * padded;
+  const T* state_panels = input_panels + 4 * padded * inputs;
+  const bool few = it.rows <= kFewWindows;
+  if (few) {
+    const T* x = it.x;
+    if (it.layer == 0) {
+      for (Size i = 0; i < it.steps * it.rows; ++i) {
+        copy(it.x + i / it.rows * it.x_step + i % it.rows * it.x_row, inputs, it.scratch.inputs + i * inputs);
+      }
+      x = it.scratch.inputs;
+    }
+    for (Size i = 0; i < it.steps * it.rows; ++i) copy(it.packed, vectors * kGates, it.scratch.projected + i * 4 * padded);
+    multiply(it.steps * it.rows, vectors * kGates, inputs, x, it.layer == 0 ? inputs : padded, input_panels,
+             it.scratch.projected, 4 * padded, true);
+  }
+  const T* previous_h = it.zero_state ? nullptr : it.h;
+  for (Size step = 0; step < it.steps; ++step) {
+    T* h = it.sequence + step * it.rows * padded;
+    for (Size i = 0; i < vectors; ++i) {
+      const Size vector = step % 2 == 0 ? i : vectors - 1 - i;
+      T* gates = it.scratch.gates;
+      Size stride = kGates;
+      if (few) {
+        gates = it.scratch.projected + step * it.rows * 4 * padded + vector * kGates;
+        stride = 4 * padded;
+      } else {
+        for (Size r = 0; r < it.rows; ++r) copy(it.packed + vector * kGates, kGates, gates + r * kGates);
+        multiply(it.rows, kGates, inputs, it.x + step * it.x_step, it.x_row, input_panels + vector * kGates * inputs, gates,
+                 stride, true);
+      }
+      if (previous_h != nullptr) {
+        multiply(it.rows, kGates, hidden, previous_h, padded, state_panels + vector * kGates * hidden, gates, stride, true);
+      }
+      update_cells(it, step, vector, gates, stride, previous_h, h);
+    }
+    previous_h = h;
+  }
+  copy(previous_h, it.rows * padded, it.h);
+}
+
+// The top layer's chunk to the output, 0 beyond a window's length.
+template <class T>
+void write_output(const LayerChunk<T>& it) {
+  const lstm::Shape& shape = it.forward.shape;
+  const Size hidden = shape.hidden, padded = shape.padded_hidden();
+  for (Size r = 0; r < it.rows; ++r) {
+    const Size window = it.first_window + r;
+    T* to = it.forward.output + ((it.group * shape.batch + window) * shape.steps + it.first_step) * hidden;
+    for (Size step = 0; step < it.steps; ++step, to += hidden) {
+      if (it.forward.lengths != nullptr && it.first_step + step >= it.forward.lengths[window]) {
+        fill(to, hidden, T(0));
+      } else {
+        copy(it.sequence + (step * it.rows + r) * padded, hidden, to);
+      }
+    }
+  }
+}
+
+// Dropout between layers: the sequence times the multipliers, in place.
+template <class T>
+void apply_mask(const LayerChunk<T>& it) {
+  const lstm::Shape& shape = it.forward.shape;
+  const Size hidden = shape.hidden, padded = shape.padded_hidden();
+  for (Size r = 0; r < it.rows; ++r) {
+    const T* mask = it.forward.masks + (shape.state_offset(it.layer, it.group, it.first_window + r) * shape.steps +
+                                        it.first_step * hidden);
+    for (Size step = 0; step < it.steps; ++step, mask += hidden) {
+      T* row = it.sequence + (step * it.rows + r) * padded;
+      for (Size k = 0; k < hidden; ++k) row[k] *= mask[k];
+    }
+  }
+}
+
+template <class T>
+Size forward_workspace(const lstm::Shape& shape, Size rows) {
+  return ForwardScratch<T>(shape, rows, nullptr).size;
+}
+
+template <class T>
+void forward_block(const lstm::Forward<T>& forward, Size group, Size first, Size rows, T* workspace) {
+  const lstm::Shape& shape = forward.shape;
+  const Size hidden = shape.hidden, padded = shape.padded_hidden(), all_rows = shape.layers * rows;
+  ForwardScratch<T> scratch(shape, rows, workspace);
+  fill(scratch.h, all_rows * padded, T(0));
+  fill(scratch.c, all_rows * padded, T(0));
+  for (Size i = 0; i < all_rows; ++i) {
+    const Size offset = shape.state_offset(i / rows, group, first + i % rows);
+    if (forward.h0 != nullptr) copy(forward.h0 + offset, hidden, scratch.h + i * padded);
+    if (forward.c0 != nullptr) copy(forward.c0 + offset, hidden, scratch.c + i * padded);
+  }
+  const Size chunk = larger(1, (rows <= kFewWindows ? kProjectedRows : kSequenceRows) / rows);
+  for (Size begin = 0; begin < shape.steps; begin += chunk) {
+    const T* x = forward.input + group * forward.input_strides[0] + first * forward.input_strides[1] +
+                 begin * forward.input_strides[2];
+    Size x_row = forward.input_strides[1], x_step = forward.input_strides[2];
+    for (Size layer = 0; layer < shape.layers; ++layer) {
+      const LayerChunk<T> it{forward,
+                             layer,
+                             group,
+                             first,
+                             rows,
+                             begin,
+                             smaller(chunk, shape.steps - begin),
+                             forward.packed + shape.packed_offset(group, layer),
+                             x,
+                             x_step,
+                             x_row,
+                             scratch.h + layer * rows * padded,
+                             scratch.c + layer * rows * padded,
+                             begin == 0 && forward.h0 == nullptr,
+                             scratch.sequences[layer % 2],
+                             scratch};
+      run_layer(it);
+      if (layer + 1 == shape.layers) {
+        write_output(it);
+      } else if (forward.masks != nullptr) {
+        apply_mask(it);
+      }
+      x = it.sequence, x_row = padded, x_step = rows * padded;
+    }
+  }
+  for (Size i = 0; i < all_rows; ++i) {
+    const Size offset = shape.state_offset(i / rows, group, first + i % rows);
+    copy(scratch.h + i * padded, hidden, forward.h_n + offset);
+    copy(scratch.c + i * padded, hidden, forward.c_n + offset);
+  }
+}
+
+}  // namespace sgela::SGELA_ISA

@@ -1,0 +1,118 @@
+// What the op files and the kernels of batched_lstm agree on: sizes, the layout of packed weights and of the tape, and the
+// kernels' table per instruction set. No torch here, and no kernel.
+//
+// Packed weights, elements of the computing type: kHeader elements that say what follows, then per group and layer
+//   bias (4 Kp), input panels (4 Kp x I_l), recurrent panels (4 Kp x K),    Kp = K rounded up to kUnitBlock,
+// panels as in common/gemm.h with columns permuted so that two panels hold the four gates of one vector of hidden units.
+// The size does not depend on the instruction set, the order of the columns does.
+//
+// Tape, elements of the computing type: (L, G, B, T, 6, K) with i, f, g, o (after sigmoid and tanh), c, h.
+#pragma once
+
+#include <cstdint>
+
+#include "common/isa.h"
+
+namespace sgela::lstm {
+
+using Size = std::int64_t;
+
+inline constexpr Size kHeader = 16;
+inline constexpr Size kUnitBlock = 16;  // lanes of the widest vector
+inline constexpr Size kTapeRows = 6;
+
+// Functions inlined always: a copy compiled for one instruction set must not serve the others.
+struct Shape {
+  Size groups, batch, steps, input_size, hidden, layers;
+
+  [[gnu::always_inline]] Size layer_input(Size layer) const { return layer == 0 ? input_size : hidden; }
+  [[gnu::always_inline]] Size padded_hidden() const { return (hidden + kUnitBlock - 1) / kUnitBlock * kUnitBlock; }
+  [[gnu::always_inline]] Size packed_offset(Size group, Size layer) const {
+    const Size upper = 4 * padded_hidden() * (1 + 2 * hidden);
+    const Size lowest = 4 * padded_hidden() * (1 + input_size + hidden);
+    return group * (lowest + (layers - 1) * upper) + (layer == 0 ? 0 : lowest + (layer - 1) * upper);
+  }
+  [[gnu::always_inline]] Size packed_size() const { return kHeader + packed_offset(groups, 0); }
+  [[gnu::always_inline]] Size tape_offset(Size layer, Size group, Size window, Size step) const {
+    return (((layer * groups + group) * batch + window) * steps + step) * kTapeRows * hidden;
+  }
+  // Between rows of gradients of gates: not a multiple of the page, so that neighbours do not share their cache sets.
+  [[gnu::always_inline]] Size gate_stride() const { return (4 * hidden + 15) / 16 * 16 + 16; }
+  // Panels of W_hh and W_ih read by the backward pass, of `panel` columns each.
+  [[gnu::always_inline]] Size panels_offset(Size group, Size layer, Size panel) const {
+    const Size state = (hidden + panel - 1) / panel * panel, first = (input_size + panel - 1) / panel * panel;
+    const Size lowest = 4 * hidden * (state + first), upper = 4 * hidden * 2 * state;
+    return group * (lowest + (layers - 1) * upper) + (layer == 0 ? 0 : lowest + (layer - 1) * upper);
+  }
+  // Of a state (L, G, B, K).
+  [[gnu::always_inline]] Size state_offset(Size layer, Size group, Size window) const {
+    return ((layer * groups + group) * batch + window) * hidden;
+  }
+};
+
+// One layer's weights of one group, contiguous: weight_ih (4K, I_l), weight_hh (4K, K), bias (4K).
+template <class T>
+struct LayerWeights {
+  const T *weight_ih, *weight_hh, *bias;
+};
+
+// A block of windows of one group runs through all layers and steps on one thread.
+template <class T>
+struct Forward {
+  Shape shape;
+  const T* packed;           // behind the header
+  const T* input;            // (G, B, T, I), unit stride last
+  Size input_strides[3];
+  const T *h0, *c0;          // (L, G, B, K) or null
+  const Size* lengths;       // (B) or null
+  const T* masks;            // (L - 1, G, B, T, K) or null
+  T* output;                 // (G, B, T, K)
+  T *h_n, *c_n;              // (L, G, B, K)
+  T* tape;                   // or null
+};
+
+template <class T>
+struct Backward {
+  Shape shape;
+  const T* panels;           // per group and layer: W_hh as B(4K, K), then W_ih as B(4K, I_l)
+  const T* input;            // (G, B, T, I), unit stride last
+  Size input_strides[3];
+  const T *h0, *c0;          // (L, G, B, K) or null
+  const Size* lengths;       // (B) or null
+  const T* masks;            // (L - 1, G, B, T, K) or null
+  const T* tape;
+  const T *grad_output;      // (G, B, T, K) or null
+  const T *grad_h_n, *grad_c_n;  // (L, G, B, K) or null
+  T* grad_input;             // (G, B, T, I)
+  T *grad_h0, *grad_c0;      // (L, G, B, K) or null
+  T* const* grad_weights;    // per layer: (G, 4K, I_l), (G, 4K, K), (G, 4K)
+  T* grad_gates;             // of the stretch of windows; layout in backward.h
+  Size first_window, windows;  // the stretch
+  Size block;                // windows of a block; only the stretch's last one may have fewer
+};
+
+// One instruction set's kernels. Workspaces are elements; `rows` windows from `first` on are one block.
+template <class T>
+struct Kernels {
+  Size panel;  // columns of a panel
+  void (*pack)(const Shape&, Size layer, const LayerWeights<T>&, T* packed);
+  Size (*forward_workspace)(const Shape&, Size rows);
+  void (*forward)(const Forward<T>&, Size group, Size first, Size rows, T* workspace);
+  void (*pack_backward)(const Shape&, Size layer, const LayerWeights<T>&, T* panels);
+  Size (*backward_workspace)(const Shape&, Size rows);
+  void (*backward)(const Backward<T>&, Size group, Size first, Size rows, T* workspace);
+  Size (*weights_workspace)(const Shape&);
+  void (*backward_weights)(const Backward<T>&, Size group, Size layer, Size stripe, T* workspace);
+};
+
+// Gate columns whose weight gradients are one task.
+inline constexpr Size kStripe = 384;
+
+template <class T>
+const Kernels<T>& kernels_baseline();
+template <class T>
+const Kernels<T>& kernels_avx2();
+template <class T>
+const Kernels<T>& kernels_avx512();
+
+}  // namespace sgela::lstm
