@@ -1,4 +1,5 @@
-# `make demo` and `make test` need Python 3.11+ and nothing else; both set up $(VENV) once and reuse it.
+# `make demo` and `make test` need Python 3.11+ and a C++ compiler; both set up $(VENV) once and reuse it. Without a
+# compiler everything still runs, on the reference backend.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,12 +7,17 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO_OUT ?= demo-output
 PYTEST_ARGS ?= -n 2 --dist loadfile
+# The CUDA compiler as Python packages (about 270 MB), for machines that have no nvcc. All of one release.
+NVCC ?= $(foreach part,cuda-nvcc cuda-runtime cuda-crt cuda-cccl nvvm,"nvidia-$(part)==13.0.*")
 
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # One math-library thread a process: the test processes share the cores.
 SINGLE := OMP_NUM_THREADS=1
+CSRC := $(shell find csrc)
+SANITIZED := build/sanitize
 
-.PHONY: demo test lint docs docs-serve clean help
+.PHONY: demo test lint docs docs-serve check-cuda cuda-toolkit sanitize clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -20,16 +26,19 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.torch: | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" numpy
+# What the extension is built with: torch, and the tools named in pyproject.toml's extra `build`.
+$(VENV)/.build-tools: | $(BIN)/python
+	$(PIP) "$(TORCH)" numpy "setuptools>=77" "ninja>=1.11" "pybind11>=3"
 	touch $@
 
-$(VENV)/.package: pyproject.toml setup.py $(VENV)/.torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[all]"
+# An installation without isolation sees that torch. Its compiler output is kept in build/, so a second one is quick.
+$(VENV)/.package: pyproject.toml setup.py $(CSRC) $(VENV)/.build-tools
+	$(PIP) --no-build-isolation --editable ".[all]"
+	@$(BIN)/python -c "from sgela_fast.environment import extension; print(*extension()[0])"
 	touch $@
 
 $(VENV)/.development: $(VENV)/.package
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test,lint,docs]"
+	$(PIP) --no-build-isolation --editable ".[test,lint,docs]"
 	touch $@
 
 demo: $(VENV)/.package  ## set up, then the whole pipeline on synthetic walkers (about 5 minutes on 2 cores)
@@ -42,6 +51,23 @@ lint: $(VENV)/.development  ## format, lint and type checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Compiled for sm_80 and sm_90 without a GPU; fails if a kernel spills or takes more than its budget.
+check-cuda: $(VENV)/.development cuda-toolkit  ## compile the CUDA files and print what their kernels take
+	$(BIN)/python -m benchmarks.cuda_compile_report
+
+cuda-toolkit: $(if $(or $(CUDA_HOME),$(shell command -v nvcc)),,$(VENV)/cuda-toolkit)
+
+$(VENV)/cuda-toolkit: | $(BIN)/python
+	$(PIP) --target $@ $(NVCC)
+
+# The package is built a second time into build/sanitize, and the tests import it from there.
+sanitize: $(VENV)/.development  ## the ops' tests with the C++ code under address and undefined-behaviour sanitizers
+	SGELA_SANITIZE=1 SGELA_EXTENSION=1 SGELA_CUDA=0 $(BIN)/python setup.py --quiet build \
+		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 SGELA_SANITIZE=1 $(SINGLE) \
+	$(BIN)/python -m pytest -o pythonpath="$(SANITIZED)/lib ." -k "not compile" $(SANITIZE_ARGS) tests/csrc tests/ops
 
 docs: $(VENV)/.development  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

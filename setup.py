@@ -158,8 +158,9 @@ def sources_of(plan: Plan, machine: str) -> dict[str, list[str]]:
 def extension(plan: Plan, sources: list[str], sanitize: bool) -> Any:
     import pybind11
     import torch
-    from torch.utils.cpp_extension import CppExtension, CUDAExtension
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension, include_paths
 
+    quiet = [part for path in include_paths() for part in ("-isystem", path)]  # no warnings from torch's headers
     cuda = [("SGELA_WITH_CUDA", f'"{plan.cuda}"'), ("USE_CUDA", None)] if plan.cuda else []
     return (CUDAExtension if plan.cuda else CppExtension)(
         "sgela_fast._C",
@@ -170,7 +171,7 @@ def extension(plan: Plan, sources: list[str], sanitize: bool) -> Any:
             ("SGELA_BUILT_WITH_TORCH", f'"{torch.__version__}"'),
             *cuda,
         ],
-        extra_compile_args={"cxx": [*CXX_FLAGS, *(SANITIZED if sanitize else OPTIMISED)], "nvcc": NVCC_FLAGS},
+        extra_compile_args={"cxx": [*CXX_FLAGS, *quiet, *(SANITIZED if sanitize else OPTIMISED)], "nvcc": NVCC_FLAGS},
         extra_link_args=SANITIZERS if sanitize else ["-Wl,-s"],
     )
 
@@ -182,7 +183,8 @@ def settle(package: Path, plan: Plan) -> None:
         for stale in package.glob("_C.*.so"):
             stale.unlink()
     report = {"extension": plan.extension, "reason": plan.reason, "cuda": plan.cuda, "cuda_reason": plan.cuda_reason}
-    (package / "_build_report.json").write_text(json.dumps(report, indent=2) + "\n")
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    (package / "_build_report.json").write_text(text + "\n", encoding="utf-8")
 
 
 def warn(plan: Plan) -> None:
@@ -251,7 +253,7 @@ def commands(plan: Plan, special: dict[str, list[str]]) -> dict[str, type]:
                 settle(package, outcome)
                 if plan.required:
                     raise SystemExit(f"sgela_fast: the required extension cannot be built: {failed}") from None
-                self.extensions = self.distribution.ext_modules = []
+                self.extensions = []
                 warn(outcome)
             else:
                 settle(package, plan)
