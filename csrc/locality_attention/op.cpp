@@ -1,0 +1,218 @@
+// The op `sgela_fast::locality_attention` and its backward on the CPU: checks of what would be read out of bounds,
+// outputs, the mask's table, and the choice of kernels by storage dtype, instruction set and size. The schemas are
+// defined in Python.
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <limits>
+#include <memory>
+#include <optional>
+#include <tuple>
+
+#include "common/isa.h"
+#include "locality_attention/params.h"
+
+namespace sgela::locality_attention {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Results = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+// Multiplications and additions that are worth handing to another thread.
+constexpr int64_t kWorkOfAThread = 1 << 20;
+
+const Kernels& chosen_kernels(Storage storage) {
+  switch (chosen_isa()) {
+#if defined(__x86_64__)
+    case Isa::kAvx512:
+      return kernels_avx512(storage);
+    case Isa::kAvx2:
+      return kernels_avx2(storage);
+#endif
+    default:
+      return kernels_baseline(storage);
+  }
+}
+
+Storage storage_of(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return Storage::kFloat32;
+    case ScalarType::Double:
+      return Storage::kFloat64;
+    case ScalarType::BFloat16:
+      return Storage::kBFloat16;
+    case ScalarType::Half:
+      return Storage::kFloat16;
+    default:
+      STD_TORCH_CHECK(false, "locality_attention: the dtype must be float32, float64, bfloat16 or float16");
+  }
+}
+
+Tensor empty(std::initializer_list<int64_t> sizes, ScalarType type) {
+  int64_t strides[4], stride = 1;
+  for (int64_t i = static_cast<int64_t>(sizes.size()) - 1; i >= 0; --i) {
+    strides[i] = stride;
+    const int64_t size = sizes.begin()[i];
+    stride *= size > 1 ? size : 1;
+  }
+  const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(), strides,
+                                                         dtype, aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
+
+// Checks shape and dtype and takes the strides; a tensor without elements is never read.
+Strided view(const char* name, const Tensor& tensor, std::initializer_list<int64_t> sizes, ScalarType type) {
+  static const char kNothing[64] = {};
+  STD_TORCH_CHECK(tensor.is_cpu(), "locality_attention: ", name, " must be on the CPU");
+  STD_TORCH_CHECK(tensor.scalar_type() == type, "locality_attention: ", name, " has the wrong dtype");
+  const auto given = tensor.sizes();
+  bool fits = given.size() == sizes.size(), any = true;
+  for (size_t i = 0; fits && i < sizes.size(); ++i) {
+    fits = given[i] == sizes.begin()[i];
+    any &= given[i] > 0;
+  }
+  STD_TORCH_CHECK(fits, "locality_attention: ", name, " has the wrong shape");
+  if (!any) return {kNothing, 0, 0, 0};
+  const auto strides = tensor.strides();
+  STD_TORCH_CHECK(sizes.size() < 4 || strides[3] == 1 || given[3] == 1, "locality_attention: the last dimension of ",
+                  name, " must have unit stride");
+  return {tensor.const_data_ptr(), strides[0], strides[1], sizes.size() > 2 ? strides[2] : 0};
+}
+
+struct Settings {
+  int64_t first_step, direction;
+  double sigma;
+  std::optional<double> window;
+  double scale;
+  int64_t mode;
+  bool detach_target;
+};
+
+ScalarType accumulation_type(ScalarType type) { return type == ScalarType::Double ? type : ScalarType::Float; }
+
+void take_inputs(Attention& p, const Tensor& query, const Tensor& key, const std::optional<Tensor>& value,
+                 const std::optional<Tensor>& centers, const std::optional<Tensor>& padding, const Settings& settings) {
+  STD_TORCH_CHECK(query.dim() == 4 && key.dim() == 4 && (!value || value->dim() == 4),
+                  "locality_attention: query, key and value must have four dimensions");
+  STD_TORCH_CHECK(settings.mode >= 0 && settings.mode <= 2, "locality_attention: mode must be 0, 1 or 2");
+  STD_TORCH_CHECK((settings.direction == 0) == centers.has_value(), "locality_attention: direction 0 takes centers");
+  const ScalarType type = query.scalar_type();
+  p.outer = query.size(0), p.inner = query.size(1), p.queries = query.size(2), p.features = query.size(3);
+  p.keys = key.size(2), p.width = value ? value->size(3) : p.features;
+  p.query = view("query", query, {p.outer, p.inner, p.queries, p.features}, type);
+  p.key = view("key", key, {p.outer, p.inner, p.keys, p.features}, type);
+  p.value_is_key = !value;
+  p.value = value ? view("value", *value, {p.outer, p.inner, p.keys, p.width}, type) : p.key;
+  p.direction = static_cast<int>(settings.direction);
+  if (settings.direction == 0) {
+    p.centers = view("centers", *centers, {p.outer, p.inner, p.queries}, accumulation_type(type));
+  }
+  if (padding) p.padding = view("key_padding_mask", *padding, {p.outer, p.inner, p.keys}, ScalarType::Bool);
+  p.first_step = settings.first_step;
+  p.sigma = settings.sigma;
+  p.window = settings.window.value_or(std::numeric_limits<double>::infinity());
+  p.scale = settings.scale;
+  p.mode = settings.mode == 2 && settings.detach_target ? Mode::kLasDetached : static_cast<Mode>(settings.mode);
+}
+
+// The mask's table, of A; in place for the short ones.
+class MaskTable {
+ public:
+  void fill(Attention& p, const Kernels& kernels, size_t element_size) {
+    if (p.mode == Mode::kBas || p.direction == 0 || p.sequences() == 0 || p.queries == 0 || p.keys == 0) return;
+    const int64_t entries = p.queries + p.keys - 1 + kernels.vector_lanes;
+    const size_t bytes = static_cast<size_t>(entries) * element_size;
+    void* table = short_;
+    if (bytes > sizeof(short_)) {
+      long_ = std::make_unique<char[]>(bytes);
+      table = long_.get();
+    }
+    kernels.fill_mask(p, table, entries);
+    p.mask = table;
+  }
+
+ private:
+  alignas(64) char short_[1024];
+  std::unique_ptr<char[]> long_;
+};
+
+int64_t sequences_of_a_thread(const Attention& p, int64_t products) {
+  const int64_t columns = p.features + p.width + 8;
+  const int64_t work = (products * p.queries * p.keys + 4 * (p.queries + p.keys)) * columns;
+  return kWorkOfAThread / (work + 1) + 1;
+}
+
+Results forward(const Tensor& query, const Tensor& key, std::optional<Tensor> value, std::optional<Tensor> centers,
+                std::optional<Tensor> padding, int64_t first_step, int64_t direction, double sigma,
+                std::optional<double> window, double scale, int64_t mode, bool detach_target) {
+  Forward p;
+  take_inputs(p, query, key, value, centers, padding,
+              {first_step, direction, sigma, window, scale, mode, detach_target});
+  const ScalarType type = query.scalar_type(), exact = accumulation_type(type);
+  Tensor context = empty({p.outer, p.inner, p.queries, p.width}, type);
+  Tensor loss = empty({p.outer, p.inner}, exact);
+  Tensor log_sum = empty({p.outer, p.inner, p.queries}, exact);
+  Tensor moment = empty({p.outer, p.inner, p.queries}, exact);
+  p.context = context.mutable_data_ptr();
+  p.loss = loss.mutable_data_ptr();
+  p.log_sum = log_sum.mutable_data_ptr();
+  p.moment = moment.mutable_data_ptr();
+  const Kernels& kernels = chosen_kernels(storage_of(type));
+  MaskTable table;
+  table.fill(p, kernels, exact == ScalarType::Double ? 8 : 4);
+  torch::stable::parallel_for(0, p.sequences(), sequences_of_a_thread(p, 1),
+                              [&](int64_t begin, int64_t end) { kernels.rows_forward(p, begin, end); });
+  return {context, loss, log_sum, moment};
+}
+
+Results backward(const Tensor& grad_context, std::optional<Tensor> grad_loss, const Tensor& query, const Tensor& key,
+                 std::optional<Tensor> value, std::optional<Tensor> centers, std::optional<Tensor> padding,
+                 const Tensor& context, const Tensor& log_sum, const Tensor& moment, int64_t first_step,
+                 int64_t direction, double sigma, std::optional<double> window, double scale, int64_t mode,
+                 bool detach_target) {
+  Backward p;
+  take_inputs(p, query, key, value, centers, padding,
+              {first_step, direction, sigma, window, scale, mode, detach_target});
+  const ScalarType type = query.scalar_type(), exact = accumulation_type(type);
+  const std::initializer_list<int64_t> context_sizes = {p.outer, p.inner, p.queries, p.width};
+  // Kept here: its memory must live as long as the kernels run.
+  const bool readable = grad_context.dim() != 4 || grad_context.stride(3) == 1;
+  const Tensor upstream = readable ? grad_context : torch::stable::contiguous(grad_context);
+  p.grad_context = view("grad_context", upstream, context_sizes, type);
+  if (grad_loss) p.grad_loss = view("grad_loss", *grad_loss, {p.outer, p.inner}, exact);
+  p.context = view("context", context, context_sizes, type);
+  p.log_sum = view("log_sum", log_sum, {p.outer, p.inner, p.queries}, exact);
+  p.moment = view("moment", moment, {p.outer, p.inner, p.queries}, exact);
+  Tensor grad_query = empty({p.outer, p.inner, p.queries, p.features}, type);
+  Tensor grad_key = empty({p.outer, p.inner, p.keys, p.features}, type);
+  Tensor grad_value = value ? empty({p.outer, p.inner, p.keys, p.width}, type) : empty({0}, type);
+  Tensor grad_centers = centers ? empty({p.outer, p.inner, p.queries}, exact) : empty({0}, exact);
+  p.grad_query = grad_query.mutable_data_ptr();
+  p.grad_key = grad_key.mutable_data_ptr();
+  p.grad_value = value ? grad_value.mutable_data_ptr() : nullptr;
+  p.grad_centers = centers ? grad_centers.mutable_data_ptr() : nullptr;
+  const Kernels& kernels = chosen_kernels(storage_of(type));
+  MaskTable table;
+  table.fill(p, kernels, exact == ScalarType::Double ? 8 : 4);
+  torch::stable::parallel_for(0, p.sequences(), sequences_of_a_thread(p, 3),
+                              [&](int64_t begin, int64_t end) { kernels.rows_backward(p, begin, end); });
+  return {grad_query, grad_key, grad_value, grad_centers};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(sgela_fast, CPU, m) {
+  m.impl("locality_attention", TORCH_BOX(&forward));
+  m.impl("locality_attention_backward", TORCH_BOX(&backward));
+}
+
+}  // namespace sgela::locality_attention
