@@ -104,7 +104,7 @@ def agrees(case: Case, device: str) -> None:
         padding = (torch.rand(*case.batch, case.keys, generator=generator) < case.padding).to(device)
     width = case.features if case.width is None else case.width
     weight = torch.randn(*case.batch, case.queries, width, generator=generator).to(device, case.dtype)
-    weight_of_loss = torch.randn(*case.batch, generator=generator).to(device)
+    weight_of_loss = torch.randn(case.batch, generator=generator).to(device)
 
     def run(function: Any, inputs: dict[str, Tensor], **options: Any) -> list[Tensor]:
         inputs = {name: leaf.detach().requires_grad_() for name, leaf in inputs.items()}
