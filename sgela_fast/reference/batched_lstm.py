@@ -55,7 +55,12 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, layer: LSTMLayer) -> tuple[Tensor
 
 
 def batched_lstm(
-    input: Tensor, layers: Sequence[LSTMLayer], initial_state: LSTMState | None = None, *, lengths: Tensor | None = None
+    input: Tensor,
+    layers: Sequence[LSTMLayer],
+    initial_state: LSTMState | None = None,
+    *,
+    lengths: Tensor | None = None,
+    dropout_masks: Tensor | None = None,
 ) -> tuple[Tensor, LSTMState]:
     """Run G independent LSTMs over their sequences.
 
@@ -65,6 +70,8 @@ def batched_lstm(
         initial_state: zeros if ``None``.
         lengths: ``(B,)`` or ``(G, B)`` integers in 1..T. Behind a sequence's end the output is 0 and the state stays,
             as with a packed sequence in ``torch.nn.LSTM``.
+        dropout_masks: ``(L - 1, G, B, T, K)`` multipliers of the outputs of all layers but the top one, on their way to
+            the next: 0, or 1 / (1 - p).
 
     Returns:
         The top layer's output ``(G, B, T, K)`` and the final state.
@@ -93,6 +100,8 @@ def batched_lstm(
                 h, c = torch.where(alive, new_h, h), torch.where(alive, new_c, c)
                 outputs.append(torch.where(alive, h, torch.zeros_like(h)))
         sequence = torch.stack(outputs, dim=2)  # (G, B, T, K)
+        if dropout_masks is not None and index + 1 < len(layers):
+            sequence = sequence * dropout_masks[index]
         final_h.append(h)
         final_c.append(c)
     return sequence, LSTMState(torch.stack(final_h), torch.stack(final_c))
