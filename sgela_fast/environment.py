@@ -62,7 +62,10 @@ def extension() -> list[Entry]:
     if _library.WHY_NO_EXTENSION is not None:
         if importlib.util.find_spec("sgela_fast._C") is not None:
             return [Entry("extension", "broken", f"built, but cannot be loaded: {_library.WHY_NO_EXTENSION}")]
-        return [Entry("extension", "absent", report.get("reason", "it was never built; see docs/installation.md"))]
+        why = report.get("reason", "it was never built; see docs/installation.md")
+        if report.get("extension"):
+            why = "it was built, but for another Python, or its file was removed; install again"
+        return [Entry("extension", "absent", why)]
     compiled = importlib.import_module("sgela_fast._C")
     info = compiled.build_info()
     cuda = f"CUDA {info['cuda']}" if info["cuda"] else f"no CUDA: {report.get('cuda_reason', 'not recorded')}"

@@ -80,6 +80,15 @@ def test_without_a_readable_report_the_extension_was_never_built(
     assert "never built" in entry.remark
 
 
+def test_an_extension_for_another_python_is_not_called_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"extension": True, "reason": "built with torch 2.13.0"}))
+    pretend_missing(monkeypatch, report)
+    (entry,) = environment.extension()
+    assert entry.value == "absent"
+    assert "another Python" in entry.remark
+
+
 def test_an_extension_that_cannot_be_loaded_gives_the_loaders_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
