@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sgela_fast.nn.batched_lstm import BatchedLSTM
 from sgela_fast.nn.locality_attention import AttentionOutput, LocalityAttention
 
-__all__ = ["AttentionOutput", "LocalityAttention"]
+__all__ = ["AttentionOutput", "BatchedLSTM", "LocalityAttention"]

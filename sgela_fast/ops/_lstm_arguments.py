@@ -1,0 +1,103 @@
+"""Arguments of batched_lstm: what is refused, and the drawing of dropout masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from sgela_fast.ops._attention_arguments import Backend, autocasts
+from sgela_fast.reference.batched_lstm import LSTMLayer
+
+_ROUNDED_BY_AUTOCAST = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def check_settings(dropout: float, backend: str) -> None:
+    """Raise ValueError for a setting that is unknown or out of range."""
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout is {dropout}; it is a probability, from 0 to 1")
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend is {backend!r}; choose auto, reference or fused")
+
+
+def check_weights(layers: Sequence[LSTMLayer]) -> None:
+    """Raise ValueError unless the weights are those of LSTMs of one shape, layer on layer."""
+    if not layers:
+        raise ValueError("weights has no layer; it needs weight_ih, weight_hh and bias of one layer or more")
+    for index, layer in enumerate(layers):
+        if len(layer) != 3:
+            raise ValueError(f"weights[{index}] has {len(layer)} tensors; it needs weight_ih, weight_hh and bias")
+    first = layers[0]
+    if first[0].dim() != 3 or first[1].dim() != 3:
+        shapes = f"{tuple(first[0].shape)} and {tuple(first[1].shape)}"
+        raise ValueError(f"weight_ih and weight_hh of layer 0 are {shapes}; they need (G, 4K, I) and (G, 4K, K)")
+    groups, inputs, hidden = first[0].shape[0], first[0].shape[2], first[1].shape[2]
+    if min(groups, inputs, hidden) < 1:
+        raise ValueError(f"weights are for G = {groups}, I = {inputs}, K = {hidden}; each must be 1 or more")
+    for index, layer in enumerate(layers):
+        columns = inputs if index == 0 else hidden
+        wanted = ((groups, 4 * hidden, columns), (groups, 4 * hidden, hidden), (groups, 4 * hidden))
+        for name, tensor, shape in zip(LSTMLayer._fields, layer, wanted, strict=True):
+            if tensor.shape != shape:
+                meaning = f"{shape}, for G = {groups}, I = {inputs}, K = {hidden}"
+                raise ValueError(f"{name} of layer {index} has shape {tuple(tensor.shape)}; it needs {meaning}")
+
+
+def check_tensors(
+    input: Tensor, layers: Sequence[LSTMLayer], state: tuple[Tensor, Tensor] | None, lengths: Tensor | None
+) -> None:
+    """Raise ValueError for tensors whose shapes, dtypes or devices do not fit the (checked) weights."""
+    groups, _, inputs = layers[0][0].shape
+    hidden = layers[0][1].shape[2]
+    if input.dim() != 4 or input.shape[0] != groups or input.shape[3] != inputs:
+        needed = f"(G, B, T, I) = ({groups}, B, T, {inputs})"
+        raise ValueError(f"input has shape {tuple(input.shape)}; by the weights it needs {needed}")
+    batch, steps = input.shape[1], input.shape[2]
+    if steps < 1:
+        raise ValueError(f"input has shape {tuple(input.shape)}: no steps; T must be 1 or more")
+    named = [("input", input)]
+    named += [
+        (f"{name} of layer {i}", t)
+        for i, layer in enumerate(layers)
+        for name, t in zip(LSTMLayer._fields, layer, strict=True)
+    ]
+    if state is not None:
+        if len(state) != 2:
+            raise ValueError(f"initial_state has {len(state)} tensors; it needs two, h and c")
+        shape = (len(layers), groups, batch, hidden)
+        for name, tensor in zip(("h", "c"), state, strict=True):
+            if tensor.shape != shape:
+                found = tuple(tensor.shape)
+                raise ValueError(f"{name} of initial_state has shape {found}; it needs (L, G, B, K) = {shape}")
+            named.append((f"{name} of initial_state", tensor))
+    _check_dtypes(named)
+    if lengths is not None:
+        if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+            raise ValueError(f"lengths is {lengths.dtype}; it must hold integers")
+        if lengths.dim() != 1 or lengths.shape[0] != batch:
+            raise ValueError(f"lengths has shape {tuple(lengths.shape)}; it needs (B,) = ({batch},), shared by groups")
+        named.append(("lengths", lengths))
+    for name, tensor in named:
+        if tensor.device != input.device:
+            raise ValueError(f"{name} is on {tensor.device} and input on {input.device}; move one of them")
+
+
+def _check_dtypes(named: Sequence[tuple[str, Tensor]]) -> None:
+    _, input = named[0]
+    if not input.is_floating_point():
+        raise ValueError(f"input is {input.dtype}; it must be a floating-point tensor")
+    rounded = autocasts(input.device.type)
+    for name, tensor in named:
+        both = tensor.dtype in _ROUNDED_BY_AUTOCAST and input.dtype in _ROUNDED_BY_AUTOCAST
+        if tensor.dtype != input.dtype and not (rounded and both):
+            raise ValueError(f"{name} is {tensor.dtype} and input {input.dtype}; convert one of them")
+
+
+def draw_dropout_masks(shape: tuple[int, ...], dropout: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Multipliers of expectation 1: 0 with probability ``dropout``, else 1 / (1 - dropout)."""
+    kept = 1.0 - dropout
+    if kept == 0:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.bernoulli(torch.full(shape, kept, dtype=dtype, device=device)) / kept
