@@ -1,8 +1,8 @@
 // The table of kernels of one instruction set. SGELA_ISA names it; each file that includes this is compiled for it.
 #pragma once
 
-#include "locality_attention/rows.h"
-#include "locality_attention/rows_backward.h"
+#include "locality_attention/tiles_backward.h"
+#include "locality_attention/tiles_forward.h"
 
 namespace sgela::SGELA_ISA {
 
@@ -11,10 +11,15 @@ using locality_attention::Storage;
 
 template <typename S>
 constexpr Kernels kKernelsOf = {
-    Vec<typename AccumulationOf<S>::Type>::kLanes,
+    kPanel<typename AccumulationOf<S>::Type>,
     &fill_mask<typename AccumulationOf<S>::Type>,
+    &fill_mask_of_key<typename AccumulationOf<S>::Type>,
     &rows_forward<S>,
     &rows_backward<S>,
+    &tiles_forward<S>,
+    &add_row_losses<typename AccumulationOf<S>::Type>,
+    &tiles_grad_query<S>,
+    &tiles_grad_key<S>,
 };
 
 SGELA_INLINE const Kernels& kernels_of(Storage storage) {

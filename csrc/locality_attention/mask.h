@@ -47,17 +47,28 @@ SGELA_INLINE double mask_precision(const Attention& p) { return 1 / (2 * p.sigma
 SGELA_INLINE bool mask_is_complement(const Attention& p) { return p.mode >= Mode::kLas; }
 
 template <typename A>
-void fill_mask(const Attention& p, void* table, int64_t entries) {
+void fill_mask_from(const Attention& p, int64_t first, A* table, int64_t entries) {
   constexpr int kLanes = Vec<double>::kLanes;
-  const int64_t shift = p.direction < 0 ? p.first_step - (p.keys - 1) : -(p.queries - 1) - p.first_step;
   const double precision = mask_precision(p);
-  A* out = static_cast<A*>(table);
   for (int64_t i = 0; i < entries; i += kLanes) {
-    const Vec<double> offset = iota<double>() + broadcast(static_cast<double>(i + shift));
+    const Vec<double> offset = iota<double>() + broadcast(static_cast<double>(first + i));
     double mask[kLanes];
     store(mask, mask_at(offset, precision, p.window, mask_is_complement(p)));
-    for (int lane = 0; lane < kLanes && i + lane < entries; ++lane) out[i + lane] = static_cast<A>(mask[lane]);
+    for (int lane = 0; lane < kLanes && i + lane < entries; ++lane) table[i + lane] = static_cast<A>(mask[lane]);
   }
+}
+
+// Entry i belongs to key j and row t with i = j + t (reverse) or i = j + Tq - 1 - t (identity).
+template <typename A>
+void fill_mask(const Attention& p, void* table, int64_t entries) {
+  const int64_t first = p.direction < 0 ? p.first_step - (p.keys - 1) : -(p.queries - 1) - p.first_step;
+  fill_mask_from(p, first, static_cast<A*>(table), entries);
+}
+
+// The same where a key reads it for consecutive rows: i = j + t (reverse) or i = t + Tk - 1 - j (identity).
+template <typename A>
+void fill_mask_of_key(const Attention& p, void* table, int64_t entries) {
+  fill_mask_from(p, p.first_step - (p.keys - 1), static_cast<A*>(table), entries);
 }
 
 // Mask of one query row from key `first` on, for `count` keys and up to one vector more. Points into the table, or to

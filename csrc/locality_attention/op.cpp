@@ -9,6 +9,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -26,6 +27,9 @@ using Results = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 // Multiplications and additions that are worth handing to another thread.
 constexpr int64_t kWorkOfAThread = 1 << 20;
+// Up to this many keys, or with this few queries, a sequence is worked on as a whole.
+constexpr int64_t kKeysOfRows = 32, kQueriesOfRows = 4;
+constexpr int64_t kTileRows = 192, kSmallestTile = 24;
 
 const Kernels& chosen_kernels(Storage storage) {
   switch (chosen_isa()) {
@@ -124,31 +128,91 @@ void take_inputs(Attention& p, const Tensor& query, const Tensor& key, const std
   p.mode = settings.mode == 2 && settings.detach_target ? Mode::kLasDetached : static_cast<Mode>(settings.mode);
 }
 
-// The mask's table, of A; in place for the short ones.
-class MaskTable {
+// Memory for one call; in place if it is little.
+class Buffer {
  public:
-  void fill(Attention& p, const Kernels& kernels, size_t element_size) {
-    if (p.mode == Mode::kBas || p.direction == 0 || p.sequences() == 0 || p.queries == 0 || p.keys == 0) return;
-    const int64_t entries = p.queries + p.keys - 1 + kernels.vector_lanes;
-    const size_t bytes = static_cast<size_t>(entries) * element_size;
-    void* table = short_;
-    if (bytes > sizeof(short_)) {
-      long_ = std::make_unique<char[]>(bytes);
-      table = long_.get();
-    }
-    kernels.fill_mask(p, table, entries);
-    p.mask = table;
+  void* take(int64_t elements, ScalarType type) {
+    const size_t bytes = static_cast<size_t>(elements) * (type == ScalarType::Double ? 8 : 4);
+    if (bytes <= sizeof(small_)) return small_;
+    large_ = std::make_unique_for_overwrite<char[]>(bytes);
+    return large_.get();
   }
 
  private:
-  alignas(64) char short_[1024];
-  std::unique_ptr<char[]> long_;
+  alignas(64) char small_[1024];
+  std::unique_ptr<char[]> large_;
 };
 
-int64_t sequences_of_a_thread(const Attention& p, int64_t products) {
-  const int64_t columns = p.features + p.width + 8;
-  const int64_t work = (products * p.queries * p.keys + 4 * (p.queries + p.keys)) * columns;
+void fill_mask(Attention& p, const Kernels& kernels, ScalarType exact, bool of_key, Buffer& table, Buffer& of_key_table) {
+  if (p.mode == Mode::kBas || p.direction == 0) return;
+  const int64_t entries = p.queries + p.keys + kernels.panel;
+  void* mask = table.take(entries, exact);
+  kernels.fill_mask(p, mask, entries);
+  p.mask = p.mask_of_key = mask;
+  if (p.direction < 0 || !of_key) return;
+  mask = of_key_table.take(entries, exact);
+  kernels.fill_mask_of_key(p, mask, entries);
+  p.mask_of_key = mask;
+}
+
+bool works_on_whole_sequences(const Attention& p) {
+  return p.keys <= kKeysOfRows || p.queries <= kQueriesOfRows;
+}
+
+int64_t tiles_of(int64_t rows, int64_t tile_rows) { return (rows + tile_rows - 1) / tile_rows; }
+
+// Rows of a tile when the `rows` of each sequence are cut up. The results do not depend on it.
+int64_t tile_rows_of(const Attention& p, int64_t rows) {
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t for_threads = std::min(tiles_of(threads, p.sequences()), tiles_of(rows, kSmallestTile));
+  const int64_t tiles = std::max(tiles_of(rows, kTileRows), for_threads);
+  return tiles_of(tiles_of(rows, tiles), 12) * 12;
+}
+
+// Items that are worth a thread, if one has `rows` rows and `products` products with the other side.
+int64_t grain_of(const Attention& p, int64_t rows, int64_t others, int64_t products) {
+  const int64_t work = (products * rows * others + 4 * (rows + others)) * (p.features + p.width + 8);
   return kWorkOfAThread / (work + 1) + 1;
+}
+
+template <typename Run>
+void over_tiles(const Attention& p, int64_t rows, int64_t others, int64_t products, const Run& run) {
+  const int64_t tile_rows = tile_rows_of(p, rows);
+  torch::stable::parallel_for(0, p.sequences() * tiles_of(rows, tile_rows), grain_of(p, tile_rows, others, products),
+                              [&](int64_t begin, int64_t end) { run(tile_rows, begin, end); });
+}
+
+void run(Forward& p, const Kernels& kernels, ScalarType exact) {
+  Buffer table, row_loss;
+  fill_mask(p, kernels, exact, false, table, table);
+  if (works_on_whole_sequences(p)) {
+    torch::stable::parallel_for(0, p.sequences(), grain_of(p, p.queries, p.keys, 1),
+                                [&](int64_t begin, int64_t end) { kernels.rows_forward(p, begin, end); });
+    return;
+  }
+  p.row_loss = p.mode == Mode::kLasDetached ? row_loss.take(p.sequences() * p.queries, exact) : p.moment;
+  over_tiles(p, p.queries, p.keys, 1, [&](int64_t tile_rows, int64_t begin, int64_t end) {
+    kernels.tiles_forward(p, tile_rows, begin, end);
+  });
+  kernels.add_row_losses(p);
+}
+
+void run(Backward& p, const Kernels& kernels, ScalarType exact) {
+  Buffer table, of_key_table, delta;
+  const bool whole = works_on_whole_sequences(p);
+  fill_mask(p, kernels, exact, !whole, table, of_key_table);
+  if (whole) {
+    torch::stable::parallel_for(0, p.sequences(), grain_of(p, p.queries, p.keys, 3),
+                                [&](int64_t begin, int64_t end) { kernels.rows_backward(p, begin, end); });
+    return;
+  }
+  p.delta = delta.take(p.sequences() * p.queries, exact);
+  over_tiles(p, p.queries, p.keys, 2, [&](int64_t tile_rows, int64_t begin, int64_t end) {
+    kernels.tiles_grad_query(p, tile_rows, begin, end);
+  });
+  over_tiles(p, p.keys, p.queries, 2, [&](int64_t tile_rows, int64_t begin, int64_t end) {
+    kernels.tiles_grad_key(p, tile_rows, begin, end);
+  });
 }
 
 Results forward(const Tensor& query, const Tensor& key, std::optional<Tensor> value, std::optional<Tensor> centers,
@@ -167,10 +231,7 @@ Results forward(const Tensor& query, const Tensor& key, std::optional<Tensor> va
   p.log_sum = log_sum.mutable_data_ptr();
   p.moment = moment.mutable_data_ptr();
   const Kernels& kernels = chosen_kernels(storage_of(type));
-  MaskTable table;
-  table.fill(p, kernels, exact == ScalarType::Double ? 8 : 4);
-  torch::stable::parallel_for(0, p.sequences(), sequences_of_a_thread(p, 1),
-                              [&](int64_t begin, int64_t end) { kernels.rows_forward(p, begin, end); });
+  if (p.sequences() > 0) run(p, kernels, exact);
   return {context, loss, log_sum, moment};
 }
 
@@ -201,10 +262,7 @@ Results backward(const Tensor& grad_context, std::optional<Tensor> grad_loss, co
   p.grad_value = value ? grad_value.mutable_data_ptr() : nullptr;
   p.grad_centers = centers ? grad_centers.mutable_data_ptr() : nullptr;
   const Kernels& kernels = chosen_kernels(storage_of(type));
-  MaskTable table;
-  table.fill(p, kernels, exact == ScalarType::Double ? 8 : 4);
-  torch::stable::parallel_for(0, p.sequences(), sequences_of_a_thread(p, 3),
-                              [&](int64_t begin, int64_t end) { kernels.rows_backward(p, begin, end); });
+  if (p.sequences() > 0) run(p, kernels, exact);
   return {grad_query, grad_key, grad_value, grad_centers};
 }
 

@@ -30,9 +30,11 @@ struct Attention {
   double window = 0;  // infinity for none
   double scale = 1;
   Mode mode = Mode::kLas;
-  // (Tq + Tk - 1 and one vector) of A: l for mbas, 1 - l for las, by the distance of key and expected position. Null for
+  // (Tq + Tk - 1 and one panel) of A: l for mbas, 1 - l for las, by the distance of key and expected position. Null for
   // bas and for centers.
   const void* mask = nullptr;
+  // The table for a key that reads it for consecutive query rows; may be the same.
+  const void* mask_of_key = nullptr;
 
   int64_t sequences() const { return outer * inner; }
 };
@@ -42,6 +44,7 @@ struct Forward : Attention {
   void* loss = nullptr;     // (N) of A
   void* log_sum = nullptr;  // (N, Tq) of A
   void* moment = nullptr;   // (N, Tq) of A
+  void* row_loss = nullptr;  // (N, Tq) of A; may be moment where the two are equal
 };
 
 struct Backward : Attention {
@@ -54,15 +57,21 @@ struct Backward : Attention {
   void* grad_key = nullptr;      // (N, Tk, K) of S
   void* grad_value = nullptr;    // (N, Tk, Kv) of S, or null
   void* grad_centers = nullptr;  // (N, Tq) of A, or null
+  void* delta = nullptr;         // (N, Tq) of A: from the first pass over tiles to the second
 };
 
 struct Kernels {
-  int64_t vector_lanes;  // of A
-  // Entries `begin` to `end` of the mask's table.
+  int64_t panel;  // how far behind its last entry the mask's table is read
   void (*fill_mask)(const Attention&, void* table, int64_t entries);
+  void (*fill_mask_of_key)(const Attention&, void* table, int64_t entries);
   // Whole sequences `begin` to `end`.
   void (*rows_forward)(const Forward&, int64_t begin, int64_t end);
   void (*rows_backward)(const Backward&, int64_t begin, int64_t end);
+  // Tiles `begin` to `end`, of up to `tile_rows` query rows of one sequence, or keys in grad_key.
+  void (*tiles_forward)(const Forward&, int64_t tile_rows, int64_t begin, int64_t end);
+  void (*add_row_losses)(const Forward&);
+  void (*tiles_grad_query)(const Backward&, int64_t tile_rows, int64_t begin, int64_t end);
+  void (*tiles_grad_key)(const Backward&, int64_t tile_rows, int64_t begin, int64_t end);
 };
 
 enum class Storage { kFloat32, kFloat64, kBFloat16, kFloat16 };
