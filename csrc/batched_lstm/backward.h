@@ -79,15 +79,14 @@ void backward_cells(const lstm::Backward<T>& backward, Size group, Size layer, S
       const Size units = hidden - unit, at = r * padded + unit;
       V grad_h = load(scratch.h + at);
       if (grad_output != nullptr) grad_h = grad_h + load_up_to(grad_output + unit, units);
-      V saved[5];
-      for (int i = 0; i < 5; ++i) saved[i] = load_up_to(tape + i * hidden + unit, units);
+      const auto saved = [&](int row) { return load_up_to(tape + row * hidden + unit, units); };
       const V before = previous_c == nullptr ? zero<T>() : load_up_to(previous_c + unit, units);
-      const CellGradient<V> out =
-          cell_gradient(saved[0], saved[1], saved[2], saved[3], saved[4], before, grad_h, load(scratch.c + at));
-      store_up_to(grad_gates + unit, out.i, units);
-      store_up_to(grad_gates + hidden + unit, out.f, units);
-      store_up_to(grad_gates + 2 * hidden + unit, out.g, units);
-      store_up_to(grad_gates + 3 * hidden + unit, out.o, units);
+      const CellGradient<V> out = cell_gradient(Gates<V>{saved(0), saved(1), saved(2), saved(3)}, saved(4), before,
+                                                grad_h, load(scratch.c + at));
+      store_up_to(grad_gates + unit, out.gates.i, units);
+      store_up_to(grad_gates + hidden + unit, out.gates.f, units);
+      store_up_to(grad_gates + 2 * hidden + unit, out.gates.g, units);
+      store_up_to(grad_gates + 3 * hidden + unit, out.gates.o, units);
       store(scratch.c + at, out.c);
       store(scratch.h + at, zero<T>());
     }

@@ -23,6 +23,8 @@ inline constexpr Size kFewWindows = 24;
 // Rows (steps x windows) of a chunk of steps: of that product, and of a layer's output that the next layer reads.
 inline constexpr Size kProjectedRows = 192;
 inline constexpr Size kSequenceRows = 720;
+// Vectors of hidden units whose gates one to three windows form at once: long reads of W_hh, and cells side by side.
+inline constexpr Size kSliceVectors = 4;
 
 SGELA_INLINE Size smaller(Size a, Size b) { return a < b ? a : b; }
 SGELA_INLINE Size larger(Size a, Size b) { return a < b ? b : a; }
@@ -123,28 +125,39 @@ struct LayerChunk {
   ForwardScratch<T>& scratch;
 };
 
-// Gates to states for one vector of hidden units of all rows; pre-activations (rows, 4 vectors) with a leading dimension.
+// Gates to states for one vector of hidden units of all rows; pre-activations (rows, 4 vectors) with a leading dimension,
+// activated in place. In two passes, because tanh(c) waits for c: each pass alone has many rows under way at once.
 template <class T>
-void update_cells(const LayerChunk<T>& it, Size step, Size vector, const T* gates, Size stride, const T* previous_h, T* h) {
+void update_cells(const LayerChunk<T>& it, Size step, Size vector, T* gates, Size stride, const T* previous_h, T* h) {
   using V = Vec<T>;
+  constexpr Size kLanes = V::kLanes;
   const lstm::Shape& shape = it.forward.shape;
-  const Size padded = shape.padded_hidden(), unit = vector * V::kLanes, units = shape.hidden - unit;
-  for (Size r = 0; r < it.rows; ++r, gates += stride) {
+  const Size padded = shape.padded_hidden(), unit = vector * kLanes, units = shape.hidden - unit;
+  const auto ended = [&](Size r) {
+    return it.forward.lengths != nullptr && it.first_step + step >= it.forward.lengths[it.first_window + r];
+  };
+  for (Size r = 0; r < it.rows; ++r) {
+    T* z = gates + r * stride;
+    T* c = it.c + r * padded + unit;
+    const Gates<V> out = activate(Gates<V>{load(z), load(z + kLanes), load(z + 2 * kLanes), load(z + 3 * kLanes)});
+    store(z, out.i);
+    store(z + kLanes, out.f);
+    store(z + 2 * kLanes, out.g);
+    store(z + 3 * kLanes, out.o);
+    if (!ended(r)) store(c, next_c(out, load(c)));
+  }
+  for (Size r = 0; r < it.rows; ++r) {
+    const T* z = gates + r * stride;
     const Size at = r * padded + unit;
-    const V previous_c = load(it.c + at);
-    Cell<V> out = cell(load(gates), load(gates + V::kLanes), load(gates + 2 * V::kLanes),
-                       load(gates + 3 * V::kLanes), previous_c);
-    const Size window = it.first_window + r;
-    if (it.forward.lengths != nullptr && it.first_step + step >= it.forward.lengths[window]) {
-      out.c = previous_c;
-      out.h = previous_h == nullptr ? zero<T>() : load(previous_h + at);
-    }
-    store(it.c + at, out.c);
-    store(h + at, out.h);
+    const V c = load(it.c + at);
+    V new_h = next_h(load(z + 3 * kLanes), c);
+    if (ended(r)) new_h = previous_h == nullptr ? zero<T>() : load(previous_h + at);
+    store(h + at, new_h);
     if (it.forward.tape != nullptr) {
-      T* tape = it.forward.tape + shape.tape_offset(it.layer, it.group, window, it.first_step + step) + unit;
-      const V rows[] = {out.i, out.f, out.g, out.o, out.c, out.h};
-      for (int i = 0; i < lstm::kTapeRows; ++i) store_up_to(tape + i * shape.hidden, rows[i], units);
+      T* tape = it.forward.tape + shape.tape_offset(it.layer, it.group, it.first_window + r, it.first_step + step) + unit;
+      for (int i = 0; i < 4; ++i) store_up_to(tape + i * shape.hidden, load(z + i * kLanes), units);
+      store_up_to(tape + 4 * shape.hidden, c, units);
+      store_up_to(tape + 5 * shape.hidden, new_h, units);
     }
   }
 }
@@ -170,25 +183,27 @@ void run_layer(const LayerChunk<T>& it) {
     multiply(it.steps * it.rows, vectors * kGates, inputs, x, it.layer == 0 ? inputs : padded, input_panels,
              it.scratch.projected, 4 * padded, true);
   }
+  const Size slice = it.rows <= kFewRows ? kSliceVectors : 1, stride = few ? 4 * padded : kGates;
   const T* previous_h = it.zero_state ? nullptr : it.h;
   for (Size step = 0; step < it.steps; ++step) {
     T* h = it.sequence + step * it.rows * padded;
-    for (Size i = 0; i < vectors; ++i) {
-      const Size vector = step % 2 == 0 ? i : vectors - 1 - i;
+    const Size slices = divide_up(vectors, slice);
+    for (Size i = 0; i < slices; ++i) {
+      const Size first = (step % 2 == 0 ? i : slices - 1 - i) * slice;
+      const Size count = smaller(slice, vectors - first);
       T* gates = it.scratch.gates;
-      Size stride = kGates;
       if (few) {
-        gates = it.scratch.projected + step * it.rows * 4 * padded + vector * kGates;
-        stride = 4 * padded;
+        gates = it.scratch.projected + step * it.rows * 4 * padded + first * kGates;
       } else {
-        for (Size r = 0; r < it.rows; ++r) copy(it.packed + vector * kGates, kGates, gates + r * kGates);
-        multiply(it.rows, kGates, inputs, it.x + step * it.x_step, it.x_row, input_panels + vector * kGates * inputs, gates,
-                 stride, true);
+        for (Size r = 0; r < it.rows; ++r) copy(it.packed + first * kGates, kGates, gates + r * kGates);
+        multiply(it.rows, kGates, inputs, it.x + step * it.x_step, it.x_row, input_panels + first * kGates * inputs,
+                 gates, stride, true);
       }
       if (previous_h != nullptr) {
-        multiply(it.rows, kGates, hidden, previous_h, padded, state_panels + vector * kGates * hidden, gates, stride, true);
+        multiply(it.rows, count * kGates, hidden, previous_h, padded, state_panels + first * kGates * hidden, gates,
+                 stride, true);
       }
-      update_cells(it, step, vector, gates, stride, previous_h, h);
+      for (Size v = 0; v < count; ++v) update_cells(it, step, first + v, gates + v * kGates, stride, previous_h, h);
     }
     previous_h = h;
   }

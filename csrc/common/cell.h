@@ -53,43 +53,57 @@ SGELA_CELL Vec<T> tanh_of(Vec<T> x) {
 #endif
 
 template <class V>
+struct Gates {
+  V i, f, g, o;
+};
+
+// From pre-activations.
+template <class V>
+SGELA_CELL Gates<V> activate(Gates<V> z) {
+  return {sigmoid(z.i), sigmoid(z.f), tanh_of(z.g), sigmoid(z.o)};
+}
+
+// From activated gates.
+template <class V>
+SGELA_CELL V next_c(Gates<V> gates, V c) {
+  return fma(gates.f, c, gates.i * gates.g);
+}
+
+template <class V>
+SGELA_CELL V next_h(V o, V c) {
+  return o * tanh_of(c);
+}
+
+template <class V>
 struct Cell {
   V i, f, g, o;  // after sigmoid and tanh
   V c, h;
 };
 
-template <class V>
-struct CellGradient {
-  V i, f, g, o;  // of the pre-activations
-  V c;           // of the previous cell state
-};
-
-// From the four pre-activations and the previous cell state.
+// All of a step, from the four pre-activations and the previous cell state.
 template <class V>
 SGELA_CELL Cell<V> cell(V i, V f, V g, V o, V previous_c) {
-  Cell<V> out;
-  out.i = sigmoid(i);
-  out.f = sigmoid(f);
-  out.g = tanh_of(g);
-  out.o = sigmoid(o);
-  out.c = fma(out.f, previous_c, out.i * out.g);
-  out.h = out.o * tanh_of(out.c);
-  return out;
+  const Gates<V> gates = activate(Gates<V>{i, f, g, o});
+  const V c = next_c(gates, previous_c);
+  return {gates.i, gates.f, gates.g, gates.o, c, next_h(gates.o, c)};
 }
+
+template <class V>
+struct CellGradient {
+  Gates<V> gates;  // of the pre-activations
+  V c;             // of the previous cell state
+};
 
 // From the activated gates, both cell states and the gradients of h and c.
 template <class V>
-SGELA_CELL CellGradient<V> cell_gradient(V i, V f, V g, V o, V c, V previous_c, V grad_h, V grad_c) {
+SGELA_CELL CellGradient<V> cell_gradient(Gates<V> gates, V c, V previous_c, V grad_h, V grad_c) {
+  const auto [i, f, g, o] = gates;
   const V one = one_like(c);
   const V tanh_c = tanh_of(c);
   grad_c = fma(grad_h * o, one - tanh_c * tanh_c, grad_c);
-  CellGradient<V> out;
-  out.i = grad_c * g * i * (one - i);
-  out.f = grad_c * previous_c * f * (one - f);
-  out.g = grad_c * i * (one - g * g);
-  out.o = grad_h * tanh_c * o * (one - o);
-  out.c = grad_c * f;
-  return out;
+  return {{grad_c * g * i * (one - i), grad_c * previous_c * f * (one - f), grad_c * i * (one - g * g),
+           grad_h * tanh_c * o * (one - o)},
+          grad_c * f};
 }
 
 }  // namespace

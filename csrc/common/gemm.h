@@ -134,8 +134,10 @@ void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth,
     }
   }
   for (; n < columns; n += kPanel<T>, panels += panel_stride) {
-    for (std::int64_t m = 0; m < rows; m += kTileRows) {
-      const std::int64_t tile_rows = rows - m < kTileRows ? rows - m : kTileRows;
+    std::int64_t tile_rows = kTileRows;
+    for (std::int64_t m = 0, tiles = (rows + kTileRows - 1) / kTileRows; tiles > 0; m += tile_rows, --tiles) {
+      // Packed tiles are whole but for the last; others are as even as can be, for a low tile hides no latency.
+      tile_rows = !kPackedA ? (rows - m + tiles - 1) / tiles : tiles > 1 ? kTileRows : rows - m;
       const T* tile = a + m * lda;
       T* to = c + m * ldc + n;
       if (columns - n < kPanel<T>) {
