@@ -96,8 +96,11 @@ def _check_dtypes(named: Sequence[tuple[str, Tensor]]) -> None:
 
 
 def draw_dropout_masks(shape: tuple[int, ...], dropout: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Multipliers of expectation 1: 0 with probability ``dropout``, else 1 / (1 - dropout)."""
+    """Multipliers of expectation 1: 0 with probability ``dropout``, else 1 / (1 - dropout).
+
+    One seed of torch's generator draws the same elements for every dtype.
+    """
     kept = 1.0 - dropout
     if kept == 0:
         return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.bernoulli(torch.full(shape, kept, dtype=dtype, device=device)) / kept
+    return torch.bernoulli(torch.full(shape, kept, dtype=torch.float32, device=device)).to(dtype) / kept

@@ -155,7 +155,7 @@ def backward(
         grad_weights[3 * layer] = torch.bmm(rows.mT, below.to(storage).flatten(1, 2))
         grad_weights[3 * layer + 1] = torch.bmm(rows.mT, before.to(storage).flatten(1, 2))
         grad_weights[3 * layer + 2] = rows.sum(dim=1, dtype=exact).to(storage)
-        grad_sequence = torch.bmm(rows, weight_ih).view(groups, batch, steps, -1)
+        grad_sequence = torch.bmm(rows, weight_ih).view(groups, batch, steps, weight_ih.shape[-1])
         if mask is not None:
             grad_sequence = grad_sequence * mask
     assert grad_sequence is not None  # there is at least one layer

@@ -1,0 +1,133 @@
+"""batched_lstm against torch.nn.LSTM and the float64 reference, forward and backward, over drawn shapes."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from torch import Tensor, nn
+
+from sgela_fast.ops.batched_lstm import batched_lstm
+from sgela_fast.reference.batched_lstm import LSTMState
+from tests.ops.lstm_cases import (
+    ISAS,
+    Case,
+    assert_agree,
+    bound,
+    cases,
+    draw,
+    layers_of,
+    named_gradients,
+    needs_kernels,
+    results_and_gradients,
+    run_products_on_the_cpu,
+    torch_lstms,
+)
+
+try:
+    from sgela_fast import _C  # type: ignore[attr-defined]
+except ImportError:
+    _C = None
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+EXACT = [torch.float32, torch.float64]
+drawn = functools.partial(settings, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fused = functools.partial(batched_lstm, backend="fused")
+reference = functools.partial(batched_lstm, backend="reference")
+
+
+def agrees_with_the_reference(case: Case, device: str = "cpu", slack: float = 1.0) -> None:
+    inputs = draw(case, device)
+    options = {"dropout": case.dropout, "training": case.dropout > 0}
+    ours = results_and_gradients(fused, inputs, case, **options)
+    exact = results_and_gradients(reference, inputs.in_float64(), case, **options)
+    assert_agree(ours, exact, slack * bound(case))
+
+
+def run_torch(lstms: list[nn.LSTM], x: Tensor, state: LSTMState | None, lengths: Tensor | None) -> Any:
+    """The groups one after another, with packed sequences if there are lengths."""
+    outputs, hidden, cells = [], [], []
+    for g, lstm in enumerate(lstms):
+        given = None if state is None else tuple(tensor[:, g].contiguous() for tensor in state)
+        sequence: Any = x[g]
+        if lengths is not None:
+            pack = nn.utils.rnn.pack_padded_sequence
+            sequence = pack(sequence, lengths, batch_first=True, enforce_sorted=False)
+        output, (h, c) = lstm(sequence, given)
+        if lengths is not None:
+            unpack = nn.utils.rnn.pad_packed_sequence
+            output, _ = unpack(output, batch_first=True, total_length=x.shape[2])
+        outputs.append(output)
+        hidden.append(h)
+        cells.append(c)
+    return torch.stack(outputs), (torch.stack(hidden, dim=1), torch.stack(cells, dim=1))
+
+
+@needs_kernels
+@drawn(max_examples=150)
+@given(case=cases(EXACT).filter(lambda case: case.batch > 0))
+def test_equals_independent_torch_lstms_in_values_and_gradients(case: Case) -> None:
+    lstms, inputs = torch_lstms(case), draw(case)
+    lengths = None if inputs.lengths is None else inputs.lengths.clamp(1, case.steps)
+    leaves = {"input": inputs.input}
+    leaves |= {} if inputs.state is None else {"h0": inputs.state.h, "c0": inputs.state.c}
+    leaves |= {f"{name} of group {g}": p for g, lstm in enumerate(lstms) for name, p in lstm.named_parameters()}
+    ours = fused(inputs.input, layers_of(lstms), inputs.state, lengths=lengths)
+    theirs = run_torch(lstms, inputs.input, inputs.state, lengths)
+    # Both are off by as much.
+    assert_agree(*(named_gradients(result, leaves, case) for result in (ours, theirs)), 2 * bound(case))
+
+
+@needs_kernels
+@drawn(max_examples=200)
+@given(case=cases(DTYPES))
+def test_equals_the_float64_reference(case: Case) -> None:
+    agrees_with_the_reference(case)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@drawn(max_examples=50)
+@given(case=cases(DTYPES))
+def test_every_instruction_set_equals_the_float64_reference(isa: str, case: Case) -> None:
+    _C.force_isa(isa)
+    try:
+        agrees_with_the_reference(case)
+    finally:
+        _C.force_isa("")
+
+
+@drawn(max_examples=150)
+@given(case=cases(DTYPES))
+def test_batched_products_equal_the_float64_reference(case: Case) -> None:
+    # With half precision h is rounded in every step, and so are the gates.
+    slack = 1.0 if case.dtype in EXACT else 2.0 * case.steps
+    with pytest.MonkeyPatch.context() as patch:
+        run_products_on_the_cpu(patch)
+        agrees_with_the_reference(case, slack=slack)
+
+
+@pytest.mark.gpu
+@drawn(max_examples=150)
+@given(case=cases(DTYPES))
+def test_equals_the_float64_reference_on_the_gpu(case: Case) -> None:
+    agrees_with_the_reference(case, "cuda", slack=1.0 if case.dtype in EXACT else 2.0 * case.steps)
+
+
+@needs_kernels
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("state", [False, True])
+def test_gradients_are_those_of_finite_differences(lengths: bool, state: bool) -> None:
+    inputs = draw(Case(groups=2, batch=2, steps=3, inputs=2, hidden=3, state=state, lengths=lengths))
+    layers, count = len(inputs.weights), 2 if state else 0
+
+    def run(x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = LSTMState(*tensors[:2]) if state else None
+        flat = tensors[count:]
+        weights = [tuple(flat[3 * layer : 3 * layer + 3]) for layer in range(layers)]
+        output, (h, c) = fused(x, weights, given, lengths=inputs.lengths)
+        return output, h, c
+
+    assert torch.autograd.gradcheck(run, inputs.leaves())
