@@ -1,0 +1,294 @@
+// The CPU ops attention_decoder_pack, attention_decoder_sample and attention_decoder_cpu: checks of what would be read out
+// of bounds, allocation, the mask's table, and the loop over groups and blocks of windows. No thread waits for another
+// before the end.
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <tuple>
+
+#include "attention_decoder/decoder.h"
+#include "batched_lstm/arguments.h"
+
+namespace sgela::decoder {
+namespace {
+
+using lstm::dense;
+using lstm::empty_beside;
+using lstm::OptionalTensor;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// The first element of packed weights; the others are the instruction set, the shape and what was folded.
+constexpr int kMagic = 1612;
+// Windows of a block: enough to make up for reading the weights, so few that their states stay in L2.
+constexpr Size kMostWindows = 72, kFewestWindows = 12;
+
+void check(const Tensor& tensor, const std::vector<int64_t>& sizes, ScalarType type, const char* name) {
+  bool equal = tensor.dim() == static_cast<int64_t>(sizes.size());
+  for (size_t i = 0; equal && i < sizes.size(); ++i) equal = tensor.size(i) == sizes[i];
+  STD_TORCH_CHECK(equal, "attention_decoder: ", name, " has another shape than the other arguments say");
+  STD_TORCH_CHECK(tensor.is_cpu(), "attention_decoder: ", name, " is not on the CPU");
+  STD_TORCH_CHECK(tensor.scalar_type() == type, "attention_decoder: ", name, " has another dtype than the weights");
+}
+
+template <class T>
+const T* data_of(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+template <class T>
+const Kernels<T>& chosen_kernels() {
+#if defined(__x86_64__)
+  switch (chosen_isa()) {
+    case Isa::kAvx512:
+      return kernels_avx512<T>();
+    case Isa::kAvx2:
+      return kernels_avx2<T>();
+    default:
+      break;
+  }
+#endif
+  return kernels_baseline<T>();
+}
+
+// The weights as they were given: per layer weight_ih and weight_hh; key, fusion and output_bias may be missing.
+struct Given {
+  const std::vector<Tensor>& layers;
+  const OptionalTensor &key, &fusion;
+  const Tensor& output;
+  const OptionalTensor& output_bias;
+
+  ScalarType type() const { return output.scalar_type(); }
+
+  // The weights' part of the shape, after checking that they fit together.
+  Shape shape() const {
+    STD_TORCH_CHECK(layers.size() >= 2 && layers.size() % 2 == 0, "attention_decoder takes two weights a layer");
+    STD_TORCH_CHECK(output.dim() == 3, "attention_decoder: the output layer's weight has three dimensions");
+    STD_TORCH_CHECK(type() == ScalarType::Float || type() == ScalarType::Double,
+                    "attention_decoder takes float32 and float64");
+    STD_TORCH_CHECK(fusion.has_value() || !key.has_value(), "attention_decoder: keys are projected for attention only");
+    Shape it{};
+    it.groups = output.size(0), it.joints = output.size(1), it.hidden = output.size(2);
+    it.layers = static_cast<Size>(layers.size() / 2);
+    it.attends = fusion.has_value(), it.projects_keys = key.has_value();
+    const Size gates = 4 * it.hidden;
+    for (Size layer = 0; layer < it.layers; ++layer) {
+      const Size inputs = it.below(layer) + (layer == 0 ? it.joints : 0);
+      check(layers[2 * layer], {it.groups, gates, inputs}, type(), "weight_ih");
+      check(layers[2 * layer + 1], {it.groups, gates, it.hidden}, type(), "weight_hh");
+    }
+    check(output, {it.groups, it.joints, it.hidden}, type(), "output");
+    if (key) check(*key, {it.groups, it.hidden, it.hidden}, type(), "key");
+    if (fusion) check(*fusion, {it.groups, it.hidden, 2 * it.hidden}, type(), "fusion");
+    if (output_bias) check(*output_bias, {it.groups, it.joints}, type(), "output_bias");
+    return it;
+  }
+};
+
+template <class T>
+std::vector<T> header_of(const Shape& shape, bool folded) {
+  const Size values[] = {kMagic,       static_cast<Size>(chosen_isa()), shape.groups,  shape.layers,        shape.hidden,
+                         shape.joints, shape.attends,                   shape.projects_keys, folded};
+  std::vector<T> header(kHeader, T(0));
+  std::copy(std::begin(values), std::end(values), header.begin());
+  return header;
+}
+
+template <class T>
+Tensor pack_as(const Given& given, bool feedback) {
+  const Shape shape = given.shape();
+  const Tensor packed = empty_beside(given.output, {kHeader + shape.groups * shape.group_size()}, given.type());
+  T* const data = static_cast<T*>(packed.mutable_data_ptr());
+  const std::vector<T> header = header_of<T>(shape, feedback && shape.attends);
+  std::copy(header.begin(), header.end(), data);
+  std::vector<Tensor> kept;  // their memory must live as long as the kernels run
+  const auto pointer = [&](const OptionalTensor& tensor) -> const T* {
+    if (!tensor.has_value()) return nullptr;
+    return data_of<T>(kept.emplace_back(dense(*tensor, given.type())));
+  };
+  std::vector<const T*> layers;
+  for (const Tensor& weight : given.layers) layers.push_back(pointer(weight));
+  const T *key = pointer(given.key), *fusion = pointer(given.fusion), *output = pointer(given.output),
+          *output_bias = pointer(given.output_bias);
+  const Kernels<T>& kernels = chosen_kernels<T>();
+  const Size square = shape.hidden * shape.hidden;
+  lstm::for_each_task<T>(shape.groups, kernels.pack_workspace(shape), packed, given.type(), [&](Size group, T* workspace) {
+    const auto of_group = [group](const T* weight, Size size) { return weight == nullptr ? weight : weight + group * size; };
+    std::vector<const T*> upper;
+    for (size_t i = 2; i < layers.size(); ++i) upper.push_back(of_group(layers[i], 4 * square));
+    const Weights<T> weights{of_group(layers[0], 4 * shape.hidden * (shape.joints + shape.below(0))),
+                             of_group(layers[1], 4 * square),
+                             upper.data(),
+                             of_group(key, square),
+                             of_group(fusion, 2 * square),
+                             of_group(output, shape.joints * shape.hidden),
+                             of_group(output_bias, shape.joints)};
+    kernels.pack(shape, weights, feedback, data + kHeader + group * shape.group_size(), workspace);
+  });
+  return packed;
+}
+
+// Packed from weights of this shape, in this way and for the instruction set in use?
+template <class T>
+bool fits(const Tensor& packed, const Shape& shape, bool folded, ScalarType type) {
+  if (packed.scalar_type() != type || packed.dim() != 1 || !packed.is_contiguous() || !packed.is_cpu()) return false;
+  const std::vector<T> header = header_of<T>(shape, folded);
+  return packed.size(0) == kHeader + shape.groups * shape.group_size() &&
+         std::equal(header.begin(), header.end(), data_of<T>(packed));
+}
+
+Size window_block(const Shape& shape) {
+  const Size groups = std::max<Size>(shape.groups, 1);
+  const Size wanted = (torch::stable::get_num_threads() + groups - 1) / groups;
+  const Size blocks = std::max({Size(1), (shape.batch + kMostWindows - 1) / kMostWindows,
+                                std::min(wanted, shape.batch / kFewestWindows)});
+  return std::max<Size>(1, (shape.batch + blocks - 1) / blocks);
+}
+
+struct Settings {
+  bool feedback;
+  int64_t mode, direction;
+  double sigma;
+  std::optional<double> window;
+  bool tanh, everything;
+};
+
+locality_attention::Attention attention_of(const Shape& shape, const Settings& settings) {
+  locality_attention::Attention it;
+  it.queries = shape.steps, it.keys = shape.keys, it.features = it.width = shape.hidden;
+  it.outer = shape.groups, it.inner = shape.batch;
+  it.direction = static_cast<int>(settings.direction);
+  it.sigma = settings.sigma;
+  it.window = settings.window.value_or(std::numeric_limits<double>::infinity());
+  it.mode = static_cast<locality_attention::Mode>(settings.mode);
+  return it;
+}
+
+Tensor with_unit_stride(const Tensor& tensor) {
+  const int64_t last = tensor.dim() - 1;
+  return tensor.size(last) <= 1 || tensor.stride(last) == 1 ? tensor : torch::stable::contiguous(tensor);
+}
+
+template <class T>
+Results decode_as(const Tensor& encoded, const Tensor& h0, const Tensor& c0, const Given& given,
+                  const std::vector<Tensor>& biases, const OptionalTensor& teacher, const OptionalTensor& packed,
+                  Size steps, const Settings& settings) {
+  const ScalarType type = given.type();
+  Shape shape = given.shape();
+  STD_TORCH_CHECK(encoded.dim() == 4, "attention_decoder: encoded has the shape (G, B, Tk, K)");
+  shape.batch = encoded.size(1), shape.keys = encoded.size(2), shape.steps = steps;
+  const Size groups = shape.groups, batch = shape.batch, hidden = shape.hidden, joints = shape.joints;
+  check(encoded, {groups, batch, shape.keys, hidden}, type, "encoded");
+  check(h0, {shape.layers, groups, batch, hidden}, type, "h0");
+  check(c0, {shape.layers, groups, batch, hidden}, type, "c0");
+  STD_TORCH_CHECK(steps >= 1, "attention_decoder takes at least one step");
+  STD_TORCH_CHECK(!shape.attends || shape.keys >= 1, "attention_decoder: there is nothing to attend to");
+  STD_TORCH_CHECK(settings.mode >= 0 && settings.mode <= 2, "attention_decoder: mode must be 0, 1 or 2");
+  STD_TORCH_CHECK(settings.direction == 1 || settings.direction == -1, "attention_decoder: direction must be 1 or -1");
+  STD_TORCH_CHECK(settings.everything || shape.attends, "attention_decoder: without attention there are no contexts");
+  STD_TORCH_CHECK(static_cast<Size>(biases.size()) == shape.layers, "attention_decoder takes one bias a layer");
+
+  std::vector<Tensor> kept;  // their memory must live as long as the kernels run
+  const auto pointer = [&](const Tensor& tensor) { return data_of<T>(kept.emplace_back(dense(tensor, type))); };
+  std::vector<const T*> bias_pointers;
+  for (const Tensor& bias : biases) {
+    check(bias, {groups, 4 * hidden}, type, "bias");
+    bias_pointers.push_back(pointer(bias));
+  }
+  const bool feedback = settings.feedback && !teacher.has_value();
+  const bool folded = feedback && shape.attends;
+  const Tensor panels = packed.has_value() && fits<T>(*packed, shape, folded, type) ? *packed : pack_as<T>(given, feedback);
+  const Tensor memory = with_unit_stride(encoded);
+
+  Decoding<T> p{};
+  p.shape = shape;
+  p.packed = data_of<T>(panels) + kHeader;
+  p.encoded = data_of<T>(memory);
+  for (int i = 0; i < 3; ++i) p.encoded_strides[i] = memory.stride(i);
+  p.h0 = pointer(h0), p.c0 = pointer(c0);
+  p.biases = bias_pointers.data();
+  if (given.output_bias) p.output_bias = pointer(*given.output_bias);
+  if (teacher) {
+    check(*teacher, {groups, batch, steps, joints}, type, "teacher");
+    const Tensor& rows = kept.emplace_back(with_unit_stride(*teacher));
+    p.teacher = data_of<T>(rows);
+    for (int i = 0; i < 3; ++i) p.teacher_strides[i] = rows.stride(i);
+  }
+  p.feedback = feedback, p.tanh = settings.tanh;
+  p.attention = attention_of(shape, settings);
+
+  const auto output = [&](bool wanted, std::vector<int64_t> sizes, T*& data) {
+    const Tensor tensor = empty_beside(memory, wanted ? sizes : std::vector<int64_t>{0}, type);
+    data = wanted ? static_cast<T*>(tensor.mutable_data_ptr()) : nullptr;
+    return tensor;
+  };
+  const bool everything = settings.everything;
+  const Tensor context = output(shape.attends, {groups, batch, steps, hidden}, p.context);
+  const Tensor loss = output(true, {groups, batch}, p.loss);
+  const Tensor alignment = output(everything && shape.attends, {groups, batch, steps, shape.keys}, p.alignment);
+  const Tensor reconstruction = output(everything, {groups, batch, steps, joints}, p.reconstruction);
+  const Tensor attentional = output(everything, {groups, batch, steps, hidden}, p.attentional);
+  const Tensor h = output(everything, {shape.layers, groups, batch, steps, hidden}, p.h);
+  const Tensor c = output(everything, {shape.layers, groups, batch, steps, hidden}, p.c);
+
+  const Kernels<T>& kernels = chosen_kernels<T>();
+  const Size mask_size = shape.attends && settings.mode != 0 ? steps + shape.keys - 1 + kernels.lanes : 0;
+  std::vector<T> mask(static_cast<size_t>(mask_size));
+  if (mask_size > 0) {
+    kernels.fill_mask(p.attention, mask.data(), mask_size);
+    p.attention.mask = mask.data();
+  }
+  const Size block = window_block(shape), blocks = (batch + block - 1) / block;
+  lstm::for_each_task<T>(groups * blocks, kernels.decode_workspace(shape, block), memory, type, [&](Size task, T* workspace) {
+    const Size first = task % blocks * block;
+    kernels.decode(p, task / blocks, first, std::min(block, batch - first), workspace);
+  });
+  return {context, loss, alignment, reconstruction, attentional, h, c};
+}
+
+// 64 bits that depend on one word in 16 kB of the tensors, the first and the last among them.
+int64_t sample(std::vector<Tensor> tensors) {
+  constexpr size_t kWord = sizeof(uint32_t), kEvery = 16384;
+  uint64_t hash = tensors.size();
+  for (const Tensor& tensor : tensors) {
+    STD_TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.element_size() >= kWord,
+                    "attention_decoder_sample takes dense tensors of float32 or float64 on the CPU");
+    const char* const bytes = static_cast<const char*>(tensor.const_data_ptr());
+    const size_t size = static_cast<size_t>(tensor.numel()) * tensor.element_size();
+    for (size_t at = 0; at < size; at += std::min(kEvery, std::max(kWord, size - kWord - at))) {
+      uint32_t word;
+      std::memcpy(&word, bytes + at, kWord);
+      hash = (hash ^ word) * 0x9E3779B97F4A7C15;
+      hash ^= hash >> 32;
+    }
+  }
+  return static_cast<int64_t>(hash);
+}
+
+Tensor pack(std::vector<Tensor> layers, OptionalTensor key, OptionalTensor fusion, Tensor output,
+            OptionalTensor output_bias, bool feedback) {
+  const Given given{layers, key, fusion, output, output_bias};
+  return given.type() == ScalarType::Double ? pack_as<double>(given, feedback) : pack_as<float>(given, feedback);
+}
+
+Results decode(Tensor encoded, Tensor h0, Tensor c0, std::vector<Tensor> layers, std::vector<Tensor> biases,
+               OptionalTensor key, OptionalTensor fusion, Tensor output, OptionalTensor output_bias,
+               OptionalTensor teacher, OptionalTensor packed, int64_t steps, bool feedback, int64_t mode,
+               int64_t direction, double sigma, std::optional<double> window, bool tanh, bool everything) {
+  const Given given{layers, key, fusion, output, output_bias};
+  const Settings settings{feedback, mode, direction, sigma, window, tanh, everything};
+  const bool is_double = given.type() == ScalarType::Double;
+  return (is_double ? decode_as<double> : decode_as<float>)(encoded, h0, c0, given, biases, teacher, packed, steps,
+                                                            settings);
+}
+
+}  // namespace
+}  // namespace sgela::decoder
+
+STABLE_TORCH_LIBRARY_IMPL(sgela_fast, CPU, m) {
+  m.impl("attention_decoder_pack", TORCH_BOX(&sgela::decoder::pack));
+  m.impl("attention_decoder_sample", TORCH_BOX(&sgela::decoder::sample));
+  m.impl("attention_decoder_cpu", TORCH_BOX(&sgela::decoder::decode));
+}

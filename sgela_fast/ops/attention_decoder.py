@@ -1,0 +1,276 @@
+"""The gait decoder's whole loop as one fused op, for encoding: no gradients.
+
+All steps of LSTM layers, attention, attentional layer and input feeding run in one call: C++ on the CPU. The formulas
+stand in :mod:`sgela_fast.reference.attention_decoder`; what is saved by algebra in ``docs/attention-decoder.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from sgela_fast.ops import _decoder_arguments as arguments
+from sgela_fast.ops import _library
+from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend, autocasts
+from sgela_fast.ops._decoder_arguments import Outputs
+from sgela_fast.ops._decoder_packing import forget_packed_weights, packed_weights
+from sgela_fast.reference import attention_decoder as reference
+from sgela_fast.reference.attention_decoder import DecoderOutput, DecoderWeights
+from sgela_fast.reference.batched_lstm import LSTMState
+from sgela_fast.reference.locality_attention import Mode
+
+__all__ = ["attention_decoder", "forget_packed_weights", "why_not_fused"]
+
+_DTYPES: dict[str, tuple[torch.dtype, ...]] = {"cpu": (torch.float32, torch.float64)}
+
+_WEIGHTS = "Tensor[] layers, Tensor[] biases, Tensor? key, Tensor? fusion, Tensor output, Tensor? output_bias"
+_CONFIGURATION = (
+    "SymInt steps, bool feedback, int mode, int direction, float sigma, float? window, bool tanh, bool everything"
+)
+_RESULTS = (
+    "(Tensor context, Tensor loss, Tensor alignment, Tensor reconstruction, Tensor attentional, Tensor h, Tensor c)"
+)
+DECODE = _library.define(
+    f"attention_decoder(Tensor encoded, Tensor h0, Tensor c0, {_WEIGHTS}, Tensor? teacher, {_CONFIGURATION}) "
+    f"-> {_RESULTS}"
+)
+# The compiled loop itself. It packs the weights unless `packed` is what came of them.
+_DECODE_CPU = _library.define(
+    f"attention_decoder_cpu(Tensor encoded, Tensor h0, Tensor c0, {_WEIGHTS}, Tensor? teacher, Tensor? packed, "
+    f"{_CONFIGURATION}) -> {_RESULTS}"
+)
+_WHY_NO_CPU_KERNEL = _library.why_no_cpu_kernel("attention_decoder_cpu")
+
+
+@overload
+def attention_decoder(
+    encoded: Tensor,
+    state: LSTMState,
+    weights: DecoderWeights,
+    *,
+    steps: int,
+    teacher: Tensor | None = ...,
+    feedback: bool = ...,
+    mode: Mode | None = ...,
+    centers: Literal["reverse", "identity"] = ...,
+    sigma: float = ...,
+    window: float | None = ...,
+    fusion: Literal["tanh", "linear"] = ...,
+    outputs: Literal["all"] = ...,
+    backend: Backend = ...,
+) -> DecoderOutput: ...
+
+
+@overload
+def attention_decoder(
+    encoded: Tensor,
+    state: LSTMState,
+    weights: DecoderWeights,
+    *,
+    steps: int,
+    teacher: Tensor | None = ...,
+    feedback: bool = ...,
+    mode: Mode | None = ...,
+    centers: Literal["reverse", "identity"] = ...,
+    sigma: float = ...,
+    window: float | None = ...,
+    fusion: Literal["tanh", "linear"] = ...,
+    outputs: Literal["context"],
+    backend: Backend = ...,
+) -> Tensor: ...
+
+
+def attention_decoder(
+    encoded: Tensor,
+    state: LSTMState,
+    weights: DecoderWeights,
+    *,
+    steps: int,
+    teacher: Tensor | None = None,
+    feedback: bool = False,
+    mode: Mode | None = "las",
+    centers: Literal["reverse", "identity"] = "reverse",
+    sigma: float = 3.0,
+    window: float | None = None,
+    fusion: Literal["tanh", "linear"] = "tanh",
+    outputs: Outputs = "all",
+    backend: Backend = "auto",
+) -> DecoderOutput | Tensor:
+    """Decode ``steps`` skeletons from the encoded gait states (Eqs. 2 and 4 to 10 of the paper).
+
+    The bottom layer reads [skeleton; previous attentional vector]. The skeleton is all zeros at the first step and
+    then, by choice, the true previous one (``teacher``), the previous prediction (``feedback``) or zeros again.
+
+    The kernels have no gradients. Where one is needed, ``auto`` takes the reference and ``fused`` is an error; the
+    differentiable way through the kernels is ``batched_lstm`` and ``locality_attention``, step by step. Results are the
+    same bit for bit on every call, with any number of threads, and for a window whatever the others in its batch are.
+    Autocast has no say in the arithmetic. The kernels read weights in an order of their own, which is kept from call to
+    call (:func:`forget_packed_weights` tells how changes are noticed).
+
+    Args:
+        encoded: encoded gait states h_j of Eq. 1, ``(G, B, Tk, K)``, float32 or float64; others run on the reference.
+        state: initial state, the encoder's final one, each ``(L, G, B, K)``.
+        weights: the decoder's weights, of the dtype and on the device of ``encoded``.
+        steps: decoding steps T, 1 or more.
+        teacher: true skeletons in decoding order ``(G, B, T, J)``; the last one is not read.
+        feedback: read the previous prediction.
+        mode: kind of alignment, ``None`` for a decoder without attention.
+        centers: where the locality mask expects row t: counted from the end for reverse reconstruction.
+        sigma: width of the locality mask, in positions.
+        window: half width outside which the mask is 0; ``None`` for none.
+        fusion: activation of the attentional layer.
+        outputs: ``all`` for everything, or ``context`` for the contexts alone: then neither skeletons nor the last
+            step's attentional vector are computed.
+        backend: ``fused`` (the kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` on the CPU unless a
+            gradient is needed, else ``reference``.
+
+    Returns:
+        What the reference returns, or for ``outputs="context"`` the context vectors ``(G, B, T, K)``.
+
+    Raises:
+        ValueError: an argument is unknown, out of range, or does not fit the others.
+        RuntimeError: ``backend="fused"`` where the kernels cannot run, or where a gradient is needed.
+    """
+    arguments.check_settings(steps, teacher, feedback, mode, centers, sigma, window, fusion, outputs, backend)
+    attends = mode is not None
+    arguments.check_tensors(encoded, state, weights, teacher, steps, attends)
+    if not _use_fused(encoded, state, weights, teacher, backend):
+        return _run_reference(
+            outputs,
+            (encoded, state, weights),
+            {
+                "steps": steps,
+                "teacher": teacher,
+                "feedback": feedback,
+                "mode": mode,
+                "centers": centers,
+                "sigma": sigma,
+                "window": window,
+                "fusion": fusion,
+            },
+        )
+    context, loss, alignment, *others = DECODE.overload(
+        encoded,
+        state.h,
+        state.c,
+        [weight for layer in weights.layers for weight in layer[:2]],
+        [layer.bias for layer in weights.layers],
+        weights.key if attends else None,
+        weights.fusion if attends else None,
+        weights.output,
+        weights.output_bias,
+        teacher,
+        steps,
+        feedback,
+        MODES[mode or "bas"],
+        DIRECTIONS[centers],
+        sigma,
+        window,
+        fusion == "tanh",
+        outputs == "all",
+    )
+    if outputs == "context":
+        return context
+    reconstruction, attentional, h, c = others
+    return DecoderOutput(
+        reconstruction=reconstruction,
+        context=context if attends else None,
+        alignment=alignment if attends else None,
+        loss=loss,
+        attentional=attentional,
+        h=h,
+        c=c,
+    )
+
+
+def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
+    """Why the fused kernels cannot run for tensors on ``device`` (its type), or ``None`` if they can."""
+    if device == "cpu" and _WHY_NO_CPU_KERNEL is not None:
+        return _WHY_NO_CPU_KERNEL
+    if dtype not in _DTYPES.get(device, ()):
+        return f"there is no kernel for {str(dtype).removeprefix('torch.')} on {device}"
+    return None
+
+
+def _use_fused(
+    encoded: Tensor, state: LSTMState, weights: DecoderWeights, teacher: Tensor | None, backend: Backend
+) -> bool:
+    if backend == "reference":
+        return False
+    missing = why_not_fused(encoded.device.type, encoded.dtype)
+    if missing is None and torch.is_grad_enabled() and _require_gradients(encoded, state, weights, teacher):
+        missing = "it has no gradients (use torch.no_grad(), or batched_lstm and locality_attention step by step)"
+    if backend == "fused" and missing is not None:
+        raise RuntimeError(f"attention_decoder cannot run fused: {missing}, or use backend='reference'")
+    return missing is None
+
+
+def _require_gradients(encoded: Tensor, state: LSTMState, weights: DecoderWeights, teacher: Tensor | None) -> bool:
+    inputs = (encoded, *state, *weights[1:], *(tensor for layer in weights.layers for tensor in layer), teacher)
+    return any(tensor is not None and tensor.requires_grad for tensor in inputs)
+
+
+def _run_reference(outputs: Outputs, inputs: tuple[Any, ...], settings: dict[str, Any]) -> DecoderOutput | Tensor:
+    device = inputs[0].device.type
+    if autocasts(device):
+        with torch.autocast(device, enabled=False):
+            return _run_reference(outputs, inputs, settings)
+    decoded = reference.attention_decoder(*inputs, **settings)
+    if outputs == "all":
+        return decoded
+    assert decoded.context is not None
+    return decoded.context
+
+
+def _decode_on_cpu(*inputs: Any) -> tuple[Tensor, ...]:
+    """The op on the CPU; here, since compiled graphs call it too, the packed weights are looked up."""
+    tensors, configuration = inputs[:10], inputs[10:]
+    layers, _biases, key, fusion, output, output_bias, teacher = tensors[3:]
+    feedback = configuration[1] and teacher is None
+    packed = packed_weights(layers, key, fusion, output, output_bias, feedback)
+    return tuple(_DECODE_CPU.overload(*tensors, packed, *configuration))
+
+
+def _fake(
+    encoded: Tensor,
+    h0: Tensor,
+    _c0: Tensor,
+    _layers: list[Tensor],
+    _biases: list[Tensor],
+    _key: Tensor | None,
+    fusion: Tensor | None,
+    output: Tensor,
+    _output_bias: Tensor | None,
+    _teacher: Tensor | None,
+    *configuration: Any,
+) -> tuple[Tensor, ...]:
+    groups, batch, keys, hidden = encoded.shape
+    steps, everything, attends = configuration[-8], configuration[-1], fusion is not None
+
+    def shape(wanted: bool, *sizes: Any) -> Tensor:
+        return encoded.new_empty(sizes if wanted else (0,))
+
+    rows, layers = (groups, batch, steps), h0.shape[0]
+    return (
+        shape(attends, *rows, hidden),
+        shape(True, groups, batch),
+        shape(everything and attends, *rows, keys),
+        shape(everything, *rows, output.shape[1]),
+        shape(everything, *rows, hidden),
+        shape(everything, layers, *rows, hidden),
+        shape(everything, layers, *rows, hidden),
+    )
+
+
+_library.register(DECODE, fake=_fake)
+_library.LIBRARY.impl("attention_decoder", _decode_on_cpu, "CPU")
+_library.register(_DECODE_CPU, fake=_fake)
+
+
+def _refuse_gradient(_ctx: Any, *_gradients: Any) -> Any:
+    raise RuntimeError(f"{DECODE.name} has no derivative: gradients need backend='reference'")
+
+
+torch.library.register_autograd(DECODE.name, _refuse_gradient, lib=_library.LIBRARY)
