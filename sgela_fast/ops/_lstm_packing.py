@@ -4,7 +4,7 @@ The compiled forward pass reads weights in an order of its own. Bringing them th
 does, so it pays to do it once, and to notice when it must be done again. Version counters do not tell: they stand still
 when somebody writes through ``parameter.data`` (old optimisers, weight averages), NumPy or from another process, and
 tensors made in inference mode have none. So the key is the content: 64 bits over all bytes, taken anew in every call
-for about a seventh of the price of packing. What is kept belongs to the first weight tensor and goes when it goes.
+for about a sixth of the price of packing. What is kept belongs to the first weight tensor and goes when it goes.
 """
 
 from __future__ import annotations
