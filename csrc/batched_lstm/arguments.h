@@ -1,5 +1,5 @@
-// What the op files of batched_lstm share: checks that guard the kernels' memory, conversions to the computing type, and
-// the loop over tasks.
+// What the op files of batched_lstm share: checks that guard the kernels' memory, conversions to the computing type,
+// and the loop over tasks.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -125,8 +125,8 @@ const Kernels<T>& chosen_kernels() {
   return kernels_baseline<T>();
 }
 
-// Windows of a block: so few that their states stay in L2, and enough blocks for all threads. A window's result does not
-// depend on it.
+// Windows of a block: so few that their states stay in L2, and enough blocks for all threads. A window's result does
+// not depend on it.
 inline Size window_block(const Shape& shape) {
   constexpr Size kMost = 72, kFewest = 12;
   const Size threads = torch::stable::get_num_threads();

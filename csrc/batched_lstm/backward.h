@@ -1,12 +1,11 @@
 // Backward pass of batched_lstm for the instruction set of the including file: two kernels per stretch of windows.
 //
-// backward_block(): one thread owns a block of windows of one group and goes back through all layers and steps, from the
-// tape, and writes the gradients of the gates' pre-activations; the products with W_hh (per step) and W_ih (per layer)
-// read that block's gates from L2.
-// backward_weights(): one thread owns a stripe of gate columns of one layer and group, whose weight gradients are products
-// over all rows (steps x windows) of the stretch, and adds them in the order of the stretches. Every element of a
-// gradient is summed by one thread in an order that only the shape decides, so the result does not depend on the number
-// of threads.
+// backward_block(): one thread owns a block of windows of one group and goes back through all layers and steps, from
+// the tape, and writes the gradients of the gates' pre-activations; the products with W_hh (per step) and W_ih (per
+// layer) read that block's gates from L2. backward_weights(): one thread owns a stripe of gate columns of one layer and
+// group, whose weight gradients are products over all rows (steps x windows) of the stretch, and adds them in the order
+// of the stretches. Every element of a gradient is summed by one thread in an order that only the shape decides, so the
+// result does not depend on the number of threads.
 //
 // Gradients of the gates: per group and layer, (rows of the stretch, gate_stride()), row blocks as the windows' blocks,
 // each (T, windows of the block); columns i, f, g, o as in the weights.
@@ -21,7 +20,8 @@ void pack_backward(const lstm::Shape& shape, Size layer, const lstm::LayerWeight
   const auto row_of = [](const T* weight, Size length) { return [=](Size k) { return weight + k * length; }; };
   const Size hidden = shape.hidden, inputs = shape.layer_input(layer);
   pack_rows<kPanel<T>>(row_of(weights.weight_hh, hidden), 4 * hidden, hidden, panels);
-  pack_rows<kPanel<T>>(row_of(weights.weight_ih, inputs), 4 * hidden, inputs, panels + panels_size<T>(4 * hidden, hidden));
+  panels += panels_size<T>(4 * hidden, hidden);
+  pack_rows<kPanel<T>>(row_of(weights.weight_ih, inputs), 4 * hidden, inputs, panels);
 }
 
 template <class T>
@@ -72,15 +72,20 @@ void backward_cells(const lstm::Backward<T>& backward, Size group, Size layer, S
       grad_output = backward.grad_output;
       if (grad_output != nullptr) grad_output += ((group * shape.batch + window) * shape.steps + step) * hidden;
     }
-    const T* tape = backward.tape + shape.tape_offset(layer, group, window, step);
-    const T* previous_c = tape - 2 * hidden;  // the row of c of the step before
-    if (step == 0) previous_c = backward.c0 == nullptr ? nullptr : backward.c0 + shape.state_offset(layer, group, window);
+    const Size state = shape.state_offset(layer, group, window);
     for (Size unit = 0; unit < hidden; unit += V::kLanes) {
       const Size units = hidden - unit, at = r * padded + unit;
       V grad_h = load(scratch.h + at);
       if (grad_output != nullptr) grad_h = grad_h + load_up_to(grad_output + unit, units);
-      const auto saved = [&](int row) { return load_up_to(tape + row * hidden + unit, units); };
-      const V before = previous_c == nullptr ? zero<T>() : load_up_to(previous_c + unit, units);
+      const Size row = shape.tape_row(unit);
+      const T* tape = backward.tape + shape.tape_gates(layer, group, window, step, unit);
+      const auto saved = [&](int i) { return load_up_to(tape + i * row, units); };
+      V before = zero<T>();
+      if (step > 0) {
+        before = load_up_to(backward.tape + shape.tape_gates(layer, group, window, step - 1, unit) + 4 * row, units);
+      } else if (backward.c0 != nullptr) {
+        before = load_up_to(backward.c0 + state + unit, units);
+      }
       const CellGradient<V> out = cell_gradient(Gates<V>{saved(0), saved(1), saved(2), saved(3)}, saved(4), before,
                                                 grad_h, load(scratch.c + at));
       store_up_to(grad_gates + unit, out.gates.i, units);
@@ -213,7 +218,7 @@ void backward_weights(const lstm::Backward<T>& backward, Size group, Size layer,
     return backward.lengths == nullptr || step < backward.lengths[backward.first_window + window];
   };
   const auto tape_h = [&](Size l, Size window, Size step) {
-    return backward.tape + shape.tape_offset(l, group, backward.first_window + window, step) + 5 * hidden;
+    return backward.tape + shape.tape_h(l, group, backward.first_window + window, step);
   };
 
   WeightsSum<T> of_input{scratch, count, inputs, gradients[0] + (group * 4 * hidden + from) * inputs, {}, {}};

@@ -60,7 +60,7 @@ ForwardResult forward_as(const Tensor& input, const std::vector<Tensor>& weights
 
   ForwardResult out{empty_beside(x, {shape.groups, shape.batch, shape.steps, shape.hidden}, type),
                     empty_beside(x, states, type), empty_beside(x, states, type),
-                    empty_beside(x, {save_tape ? shape.tape_offset(shape.layers, 0, 0, 0) : 0}, type)};
+                    empty_beside(x, {save_tape ? shape.tape_size() : 0}, type)};
   const auto data = [](const Tensor& tensor) { return static_cast<T*>(tensor.mutable_data_ptr()); };
   const Forward<T> forward{shape,
                            static_cast<const T*>(packed.const_data_ptr()) + kHeader,
@@ -76,7 +76,8 @@ ForwardResult forward_as(const Tensor& input, const std::vector<Tensor>& weights
                            save_tape ? data(out.tape) : nullptr};
   const Kernels<T>& kernels = chosen_kernels<T>();
   const Size block = window_block(shape), blocks = (shape.batch + block - 1) / block;
-  for_each_task<T>(shape.groups * blocks, kernels.forward_workspace(shape, block), x, type, [&](Size task, T* workspace) {
+  const Size workspace_size = kernels.forward_workspace(shape, block);
+  for_each_task<T>(shape.groups * blocks, workspace_size, x, type, [&](Size task, T* workspace) {
     const Size first = task % blocks * block;
     kernels.forward(forward, task / blocks, first, std::min(block, shape.batch - first), workspace);
   });
@@ -91,9 +92,10 @@ Tensor pack(std::vector<Tensor> weights, int64_t kind) {
   return type == ScalarType::Double ? pack_as<double>(weights, type) : pack_as<float>(weights, type);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> batched_lstm(Tensor input, std::vector<Tensor> weights, OptionalTensor packed,
-                                                        OptionalTensor h0, OptionalTensor c0, OptionalTensor lengths,
-                                                        OptionalTensor dropout_masks, bool save_tape) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> batched_lstm(Tensor input, std::vector<Tensor> weights,
+                                                        OptionalTensor packed, OptionalTensor h0, OptionalTensor c0,
+                                                        OptionalTensor lengths, OptionalTensor dropout_masks,
+                                                        bool save_tape) {
   ForwardResult out = run_forward(input, weights, packed, h0, c0, lengths, dropout_masks, save_tape);
   return {out.output, out.h_n, out.c_n, out.tape};
 }
@@ -104,7 +106,8 @@ ForwardResult run_forward(const Tensor& input, const std::vector<Tensor>& weight
                           const OptionalTensor& h0, const OptionalTensor& c0, const OptionalTensor& lengths,
                           const OptionalTensor& masks, bool save_tape) {
   const bool is_double = computing_type(input.scalar_type()) == ScalarType::Double;
-  return (is_double ? forward_as<double> : forward_as<float>)(input, weights, packed, h0, c0, lengths, masks, save_tape);
+  const auto run = is_double ? forward_as<double> : forward_as<float>;
+  return run(input, weights, packed, h0, c0, lengths, masks, save_tape);
 }
 
 }  // namespace sgela::lstm

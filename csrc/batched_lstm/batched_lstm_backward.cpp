@@ -7,16 +7,17 @@
 namespace sgela::lstm {
 namespace {
 
-// Rows (windows x steps) of a stretch: their gates' gradients take 12 MB per layer and group at K = 256.
-constexpr Size kStretchRows = 3072;
+// Rows (windows x steps) of a stretch for every thread or two: their gates' gradients take 4 MB per layer and group at
+// K = 256, which the next stretch finds in the cache again. The sums do not depend on it.
+constexpr Size kStretchRows = 1024;
 
 using BackwardResult = std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>>;
 
 template <class T>
-BackwardResult backward_as(const OptionalTensor& grad_output, const OptionalTensor& grad_h_n, const OptionalTensor& grad_c_n,
-                           const Tensor& input, const std::vector<Tensor>& given, const OptionalTensor& h0,
-                           const OptionalTensor& c0, const OptionalTensor& lengths, const OptionalTensor& masks,
-                           const Tensor& given_tape) {
+BackwardResult backward_as(const OptionalTensor& grad_output, const OptionalTensor& grad_h_n,
+                           const OptionalTensor& grad_c_n, const Tensor& input, const std::vector<Tensor>& given,
+                           const OptionalTensor& h0, const OptionalTensor& c0, const OptionalTensor& lengths,
+                           const OptionalTensor& masks, const Tensor& given_tape) {
   const ScalarType storage = input.scalar_type(), type = computing_type(storage);
   const Shape shape = shape_of(input, given);
   const Tensor x = rows_of(input, type);
@@ -28,7 +29,7 @@ BackwardResult backward_as(const OptionalTensor& grad_output, const OptionalTens
   const Optional<Size> ends(lengths, {shape.batch}, ScalarType::Long, "lengths");
   const Optional<T> dropout(masks, {shape.layers - 1, shape.groups, shape.batch, shape.steps, shape.hidden}, type,
                             "dropout_masks");
-  const Size tape_size = shape.tape_offset(shape.layers, 0, 0, 0);
+  const Size tape_size = shape.tape_size();
   Tensor tape = given_tape;
   if (tape.numel() == 0 && tape_size > 0) {
     tape = run_forward(input, given, std::nullopt, h0, c0, lengths, masks, true).tape;
@@ -47,7 +48,8 @@ BackwardResult backward_as(const OptionalTensor& grad_output, const OptionalTens
   });
 
   const Size block = window_block(shape);
-  const Size blocks_of_stretch = std::max<Size>(1, kStretchRows / std::max<Size>(1, shape.steps) / block);
+  const Size rows = std::max<Size>(1, torch::stable::get_num_threads() / 2) * kStretchRows;
+  const Size blocks_of_stretch = std::max<Size>(1, rows / std::max<Size>(1, shape.steps * block));
   const Size stretch = std::min(shape.batch, blocks_of_stretch * block);
   const Tensor grad_gates =
       empty_beside(x, {shape.groups * shape.layers * stretch * shape.steps * shape.gate_stride()}, type);
@@ -57,10 +59,10 @@ BackwardResult backward_as(const OptionalTensor& grad_output, const OptionalTens
   std::vector<Tensor> grad_weights;
   std::vector<T*> grad_weights_data;
   for (Size layer = 0; layer < shape.layers; ++layer) {
-    const Size rows = 4 * shape.hidden;
-    grad_weights.push_back(empty_beside(x, {shape.groups, rows, shape.layer_input(layer)}, type));
-    grad_weights.push_back(empty_beside(x, {shape.groups, rows, shape.hidden}, type));
-    grad_weights.push_back(empty_beside(x, {shape.groups, rows}, type));
+    const Size gates = 4 * shape.hidden;
+    grad_weights.push_back(empty_beside(x, {shape.groups, gates, shape.layer_input(layer)}, type));
+    grad_weights.push_back(empty_beside(x, {shape.groups, gates, shape.hidden}, type));
+    grad_weights.push_back(empty_beside(x, {shape.groups, gates}, type));
   }
   for (const Tensor& gradient : grad_weights) grad_weights_data.push_back(data(gradient));
 
@@ -110,8 +112,8 @@ BackwardResult backward_as(const OptionalTensor& grad_output, const OptionalTens
 
 BackwardResult batched_lstm_backward(OptionalTensor grad_output, OptionalTensor grad_h_n, OptionalTensor grad_c_n,
                                      Tensor input, std::vector<Tensor> weights, OptionalTensor h0, OptionalTensor c0,
-                                     OptionalTensor lengths, OptionalTensor dropout_masks, [[maybe_unused]] Tensor output,
-                                     Tensor tape) {
+                                     OptionalTensor lengths, OptionalTensor dropout_masks,
+                                     [[maybe_unused]] Tensor output, Tensor tape) {
   const bool is_double = computing_type(input.scalar_type()) == ScalarType::Double;
   return (is_double ? backward_as<double> : backward_as<float>)(grad_output, grad_h_n, grad_c_n, input, weights, h0, c0,
                                                                 lengths, dropout_masks, tape);

@@ -1,9 +1,9 @@
 // Forward pass of batched_lstm for the instruction set of the including file.
 //
 // One thread owns a block of windows of one group and takes it through all layers and steps. Per step and vector of
-// hidden units it forms the four gates of all its windows in a buffer of rows x 4 vectors (8 KB, L1) and turns them into h
-// and c at once, so pre-activations never leave L1. From memory come the packed weights, once per step (L3 to L2, 1 MB at
-// K = 256), and the windows; to memory go the outputs and, for training, the tape.
+// hidden units it forms the four gates of all its windows in a buffer of rows x 4 vectors (8 KB, L1) and turns them
+// into h and c at once, so pre-activations never leave L1. From memory come the packed weights, once per step (L3 to
+// L2, 1 MB at K = 256), and the windows; to memory go the outputs and, for training, the tape.
 //
 // A block of few windows is bound by reading the weights: there the input's share of the gates of many steps is one
 // product, so that W_ih is read once for all of them, and every other step reads the panels of W_hh backwards, so that
@@ -125,8 +125,9 @@ struct LayerChunk {
   ForwardScratch<T>& scratch;
 };
 
-// Gates to states for one vector of hidden units of all rows; pre-activations (rows, 4 vectors) with a leading dimension,
-// activated in place. In two passes, because tanh(c) waits for c: each pass alone has many rows under way at once.
+// Gates to states for one vector of hidden units of all rows; pre-activations (rows, 4 vectors) with a leading
+// dimension, activated in place. In two passes, because tanh(c) waits for c: each pass alone has many rows under way at
+// once.
 template <class T>
 void update_cells(const LayerChunk<T>& it, Size step, Size vector, T* gates, Size stride, const T* previous_h, T* h) {
   using V = Vec<T>;
@@ -154,10 +155,11 @@ void update_cells(const LayerChunk<T>& it, Size step, Size vector, T* gates, Siz
     if (ended(r)) new_h = previous_h == nullptr ? zero<T>() : load(previous_h + at);
     store(h + at, new_h);
     if (it.forward.tape != nullptr) {
-      T* tape = it.forward.tape + shape.tape_offset(it.layer, it.group, it.first_window + r, it.first_step + step) + unit;
-      for (int i = 0; i < 4; ++i) store_up_to(tape + i * shape.hidden, load(z + i * kLanes), units);
-      store_up_to(tape + 4 * shape.hidden, c, units);
-      store_up_to(tape + 5 * shape.hidden, new_h, units);
+      const Size row = shape.tape_row(unit), window = it.first_window + r, now = it.first_step + step;
+      T* tape = it.forward.tape + shape.tape_gates(it.layer, it.group, window, now, unit);
+      for (int i = 0; i < 4; ++i) store_up_to(tape + i * row, load(z + i * kLanes), units);
+      store_up_to(tape + 4 * row, c, units);
+      store_up_to(it.forward.tape + shape.tape_h(it.layer, it.group, window, now) + unit, new_h, units);
     }
   }
 }
@@ -179,7 +181,9 @@ void run_layer(const LayerChunk<T>& it) {
       }
       x = it.scratch.inputs;
     }
-    for (Size i = 0; i < it.steps * it.rows; ++i) copy(it.packed, vectors * kGates, it.scratch.projected + i * 4 * padded);
+    for (Size i = 0; i < it.steps * it.rows; ++i) {
+      copy(it.packed, vectors * kGates, it.scratch.projected + i * 4 * padded);
+    }
     multiply(it.steps * it.rows, vectors * kGates, inputs, x, it.layer == 0 ? inputs : padded, input_panels,
              it.scratch.projected, 4 * padded, true);
   }

@@ -1,12 +1,14 @@
-// What the op files and the kernels of batched_lstm agree on: sizes, the layout of packed weights and of the tape, and the
-// kernels' table per instruction set. No torch here, and no kernel.
+// What the op files and the kernels of batched_lstm agree on: sizes, the layout of packed weights and of the tape, and
+// the kernels' table per instruction set. No torch here, and no kernel.
 //
 // Packed weights, elements of the computing type: kHeader elements that say what follows, then per group and layer
 //   bias (4 Kp), input panels (4 Kp x I_l), recurrent panels (4 Kp x K),    Kp = K rounded up to kUnitBlock,
-// panels as in common/gemm.h with columns permuted so that two panels hold the four gates of one vector of hidden units.
-// The size does not depend on the instruction set, the order of the columns does.
+// panels as in common/gemm.h with columns permuted so that two panels hold the four gates of one vector of hidden
+// units. The size does not depend on the instruction set, the order of the columns does.
 //
-// Tape, elements of the computing type: (L, G, B, T, 6, K) with i, f, g, o (after sigmoid and tanh), c, h.
+// Tape, 6 K elements of the computing type per layer, group, window and step: first i, f, g, o (after sigmoid and tanh)
+// and c as (L, G, T, unit block, B, 5, units of the block), so that a block of windows writes and reads whole stretches
+// of memory for each vector of units; then h as (L, G, B, T, K), rows of the products for the weights' gradients.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +21,7 @@ using Size = std::int64_t;
 
 inline constexpr Size kHeader = 16;
 inline constexpr Size kUnitBlock = 16;  // lanes of the widest vector
-inline constexpr Size kTapeRows = 6;
+inline constexpr Size kTapeGates = 5;
 
 // Functions inlined always: a copy compiled for one instruction set must not serve the others.
 struct Shape {
@@ -33,8 +35,22 @@ struct Shape {
     return group * (lowest + (layers - 1) * upper) + (layer == 0 ? 0 : lowest + (layer - 1) * upper);
   }
   [[gnu::always_inline]] Size packed_size() const { return kHeader + packed_offset(groups, 0); }
-  [[gnu::always_inline]] Size tape_offset(Size layer, Size group, Size window, Size step) const {
-    return (((layer * groups + group) * batch + window) * steps + step) * kTapeRows * hidden;
+  [[gnu::always_inline]] Size tape_size() const {
+    return layers * groups * batch * steps * (kTapeGates + 1) * hidden;
+  }
+  // Of the first gate of a unit; the other gates and c follow at distances of tape_row(unit).
+  [[gnu::always_inline]] Size tape_gates(Size layer, Size group, Size window, Size step, Size unit) const {
+    const Size block = unit / kUnitBlock * kUnitBlock;
+    const Size before = ((layer * groups + group) * steps + step) * hidden + block;
+    return (before * batch + window * tape_row(unit)) * kTapeGates + unit - block;
+  }
+  [[gnu::always_inline]] Size tape_row(Size unit) const {
+    const Size left = hidden - unit / kUnitBlock * kUnitBlock;
+    return left < kUnitBlock ? left : kUnitBlock;
+  }
+  [[gnu::always_inline]] Size tape_h(Size layer, Size group, Size window, Size step) const {
+    const Size gates = layers * groups * batch * steps * kTapeGates * hidden;
+    return gates + (((layer * groups + group) * batch + window) * steps + step) * hidden;
   }
   // Between rows of gradients of gates: not a multiple of the page, so that neighbours do not share their cache sets.
   [[gnu::always_inline]] Size gate_stride() const { return (4 * hidden + 15) / 16 * 16 + 16; }

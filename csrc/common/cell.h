@@ -1,6 +1,5 @@
-// The LSTM cell's equations and their derivatives, written once: for the vectors of common/vec.h (one lane is one hidden
-// unit) and, compiled by nvcc, for float in device code
-// (namespace sgela::cuda). Registers only, no memory.
+// The LSTM cell's equations and their derivatives, written once: for the vectors of common/vec.h (one lane is one
+// hidden unit) and, compiled by nvcc, for float in device code (namespace sgela::cuda). Registers only, no memory.
 //
 //   c = sigmoid(f) c' + sigmoid(i) tanh(g),  h = sigmoid(o) tanh(c),  gates in torch.nn.LSTM's order i, f, g, o.
 #pragma once

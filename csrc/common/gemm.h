@@ -1,10 +1,12 @@
-// Matrix products for the instruction set of the including file: C(rows, columns) (+)= A(rows, depth) B(depth, columns).
+// Matrix products for the instruction set of the including file: C(rows, columns) (+)= A(rows, depth) B(depth,
+// columns).
 //
-// B is packed once into panels, each two vectors wide and stored row after row, [columns / kPanel][depth][kPanel], zeros
-// beyond the last column. A is row-major with a leading dimension, or packed into tiles [rows / kTileRows][depth]
-// [kTileRows] when it must be read transposed. One register tile holds kTileRows x kPanel sums; a panel's 256 rows (16 KB
-// at 32-byte vectors) stay in L1 while the tiles of a block of A rows (in L2) pass by. With one to three rows two panels
-// are read at once, and every element of B is loaded once: the product then runs at the speed of the memory B lies in.
+// B is packed once into panels, each two vectors wide and stored row after row, [columns / kPanel][depth][kPanel],
+// zeros beyond the last column. A is row-major with a leading dimension, or packed into tiles [rows / kTileRows][depth]
+// [kTileRows] when it must be read transposed. One register tile holds kTileRows x kPanel sums; a panel's 256 rows (16
+// KB at 32-byte vectors) stay in L1 while the tiles of a block of A rows (in L2) pass by. With one to three rows two
+// panels are read at once, and every element of B is loaded once: the product then runs at the speed of the memory B
+// lies in.
 //
 // Each element of C is the fused sum over increasing depth whatever the shape, the blocking or the position in C, so a
 // row's result never depends on the rows beside it. The caller's thread does all of it.
@@ -53,19 +55,25 @@ void pack_columns(const ColumnOf& column_of, std::int64_t stride, std::int64_t d
 // Packs rows of B (or of A transposed, with Width = kTileRows): `row_of(k)` points to row k, of contiguous elements.
 template <int Width, class T, class RowOf>
 void pack_rows(const RowOf& row_of, std::int64_t depth, std::int64_t columns, T* panels) {
+  constexpr std::int64_t kRows = 16;  // few enough that their pages and cache lines serve one panel after the other
   const std::int64_t whole = columns / Width * Width;
-  for (std::int64_t k = 0; k < depth; ++k) {
-    const T* from = row_of(k);
-    T* to = panels + k * Width;
+  for (std::int64_t begin = 0; begin < depth; begin += kRows) {
+    const std::int64_t count = depth - begin < kRows ? depth - begin : kRows;
+    const T* rows[kRows];
+    for (std::int64_t k = 0; k < count; ++k) rows[k] = row_of(begin + k);
+    T* to = panels + begin * Width;
     for (std::int64_t n = 0; n < whole; n += Width, to += Width * depth) {
-      for (int i = 0; i < Width; ++i) to[i] = from[n + i];
+      for (std::int64_t k = 0; k < count; ++k) __builtin_memcpy(to + k * Width, rows[k] + n, Width * sizeof(T));
     }
-    if (whole == columns) continue;
-    for (int i = 0; i < Width; ++i) to[i] = whole + i < columns ? from[whole + i] : T(0);
+    for (std::int64_t i = 0; whole < columns && i < count * Width; ++i) {
+      const std::int64_t n = whole + i % Width;
+      to[i] = n < columns ? rows[i / Width][n] : T(0);
+    }
   }
 }
 
-// One register tile of R rows and P panels. Row r of A is at a + r * lda; packed A has its R = kTileRows rows side by side.
+// One register tile of R rows and P panels. Row r of A is at a + r * lda; packed A has its R = kTileRows rows side by
+// side.
 template <class T, int R, int P, bool kPackedA>
 SGELA_INLINE void multiply_tile(std::int64_t depth, const T* a, std::int64_t lda, const T* panels,
                                                  std::int64_t panel_stride, T* c, std::int64_t ldc, bool accumulate) {
@@ -152,8 +160,8 @@ void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth,
 // C(rows, columns) (+)= A(rows, depth) B, with A row-major or, if kPackedA, packed by pack_rows<kTileRows>(). Nothing
 // beyond C's columns is written. With depth 0, C becomes 0 unless accumulated to.
 template <class T, bool kPackedA = false>
-void multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a, std::int64_t lda, const T* panels,
-              T* c, std::int64_t ldc, bool accumulate) {
+void multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a, std::int64_t lda,
+              const T* panels, T* c, std::int64_t ldc, bool accumulate) {
   if (depth == 0 && !accumulate) {
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t n = 0; n < columns; ++n) c[r * ldc + n] = T(0);

@@ -6,8 +6,8 @@
 
 namespace sgela {
 
-// C(rows, columns) (+)= A B, all dense and row-major; A is stored as (depth, rows) if a_transposed, B as (columns, depth)
-// if b_transposed.
+// C(rows, columns) (+)= A B, all dense and row-major; A is stored as (depth, rows) if a_transposed, B as (columns,
+// depth) if b_transposed.
 template <class T>
 struct Product {
   std::int64_t rows, columns, depth;

@@ -323,14 +323,19 @@ def test_padding_beyond_a_windows_end_is_never_used() -> None:
         assert torch.equal(a, b)
 
 
+def gates_of(x: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
+    """The tape's i, f, g, o and c of a single unit after a single step, each of ``x``'s shape ``(B,)``."""
+    tape = forward(Arguments(x.view(1, -1, 1, 1), weights, None, None, None, None))[3]
+    return tape[: 5 * len(x)].view(-1, 5).unbind(1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gates_are_accurate_from_denormal_to_saturated(dtype: torch.dtype, isa: str) -> None:
     eps = torch.finfo(dtype).eps
     sizes = torch.logspace(-40 if dtype == torch.float64 else -37, 1.8, 4000, dtype=dtype)
     x = torch.cat([-sizes, torch.zeros(1, dtype=dtype), sizes])
     weights = [torch.ones(1, 4, 1, dtype=dtype), torch.ones(1, 4, 1, dtype=dtype), torch.zeros(1, 4, dtype=dtype)]
-    tape = forward(Arguments(x.view(1, -1, 1, 1), weights, None, None, None, None))[3]
-    i, f, g, o, _, _ = tape.view(-1, 6).unbind(1)
+    i, f, g, o, _ = gates_of(x, weights)
     sigmoid = 1 / (1 + torch.exp(-x.double()))
     for gate, expected in ((i, sigmoid), (f, sigmoid), (o, sigmoid), (g, torch.tanh(x.double()))):
         assert bool(((gate.double() - expected).abs() <= 4 * eps * expected.abs()).all())
@@ -339,11 +344,10 @@ def test_gates_are_accurate_from_denormal_to_saturated(dtype: torch.dtype, isa: 
 def test_gates_saturate_and_keep_nan(isa: str) -> None:
     x = torch.tensor([-float("inf"), -1e30, -1e4, 1e4, 1e30, float("inf"), float("nan")])
     weights = [torch.ones(1, 4, 1), torch.ones(1, 4, 1), torch.zeros(1, 4)]
-    tape = forward(Arguments(x.view(1, -1, 1, 1), weights, None, None, None, None))[3]
-    i, _, g, _, _, h = tape.view(-1, 6).unbind(1)
+    i, _, g, _, c = gates_of(x, weights)
     torch.testing.assert_close(i[:6], torch.tensor([0.0, 0, 0, 1, 1, 1]), rtol=0, atol=2e-38)
     assert torch.equal(g[:6], torch.tensor([-1.0, -1, -1, 1, 1, 1]))
-    assert all(bool(t[6].isnan()) for t in (i, g, h))
+    assert all(bool(t[6].isnan()) for t in (i, g, c))
 
 
 @pytest.mark.parametrize("wrong", ["input", "weight", "h0", "lengths", "masks", "dtype"])
