@@ -59,37 +59,62 @@ Storage storage_of(ScalarType type) {
   }
 }
 
-Tensor empty(std::initializer_list<int64_t> sizes, ScalarType type) {
+// The dimensions before those of one sequence: N0 and N1, or N1 alone, which saves the caller two views.
+struct Leading {
+  bool has_outer;
+  int64_t outer, inner;
+
+  size_t rank() const { return has_outer ? 2 : 1; }
+  int64_t size(size_t i) const { return has_outer && i == 0 ? outer : inner; }
+};
+
+Tensor empty(const int64_t* sizes, size_t rank, ScalarType type) {
   int64_t strides[4], stride = 1;
-  for (int64_t i = static_cast<int64_t>(sizes.size()) - 1; i >= 0; --i) {
+  for (size_t i = rank; i-- > 0;) {
     strides[i] = stride;
-    const int64_t size = sizes.begin()[i];
-    stride *= size > 1 ? size : 1;
+    stride *= sizes[i] > 1 ? sizes[i] : 1;
   }
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(), strides,
-                                                         dtype, aoti_torch_device_type_cpu(), 0, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(rank), sizes, strides, dtype,
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
+// A tensor of `sizes` for every sequence.
+Tensor empty(const Leading& leading, std::initializer_list<int64_t> sizes, ScalarType type) {
+  int64_t all[4];
+  for (size_t i = 0; i < leading.rank(); ++i) all[i] = leading.size(i);
+  std::copy(sizes.begin(), sizes.end(), all + leading.rank());
+  return empty(all, leading.rank() + sizes.size(), type);
+}
+
+// Stands for "no gradient".
+Tensor nothing(ScalarType type) {
+  const int64_t size = 0;
+  return empty(&size, 1, type);
+}
+
 // Checks shape and dtype and takes the strides; a tensor without elements is never read.
-Strided view(const char* name, const Tensor& tensor, std::initializer_list<int64_t> sizes, ScalarType type) {
+Strided view(const char* name, const Tensor& tensor, const Leading& leading, std::initializer_list<int64_t> sizes,
+             ScalarType type) {
   static const char kNothing[64] = {};
   STD_TORCH_CHECK(tensor.is_cpu(), "locality_attention: ", name, " must be on the CPU");
   STD_TORCH_CHECK(tensor.scalar_type() == type, "locality_attention: ", name, " has the wrong dtype");
   const auto given = tensor.sizes();
-  bool fits = given.size() == sizes.size(), any = true;
-  for (size_t i = 0; fits && i < sizes.size(); ++i) {
-    fits = given[i] == sizes.begin()[i];
+  const size_t rank = leading.rank();
+  bool fits = given.size() == rank + sizes.size(), any = true;
+  for (size_t i = 0; fits && i < given.size(); ++i) {
+    fits = given[i] == (i < rank ? leading.size(i) : sizes.begin()[i - rank]);
     any &= given[i] > 0;
   }
   STD_TORCH_CHECK(fits, "locality_attention: ", name, " has the wrong shape");
   if (!any) return {kNothing, 0, 0, 0};
   const auto strides = tensor.strides();
-  STD_TORCH_CHECK(sizes.size() < 4 || strides[3] == 1 || given[3] == 1, "locality_attention: the last dimension of ",
-                  name, " must have unit stride");
-  return {tensor.const_data_ptr(), strides[0], strides[1], sizes.size() > 2 ? strides[2] : 0};
+  STD_TORCH_CHECK(sizes.size() < 2 || strides[rank + 1] == 1 || given[rank + 1] == 1,
+                  "locality_attention: the last dimension of ", name, " must have unit stride");
+  return {tensor.const_data_ptr(), leading.has_outer ? strides[0] : 0, strides[rank - 1],
+          sizes.size() > 0 ? strides[rank] : 0};
 }
 
 struct Settings {
@@ -103,29 +128,31 @@ struct Settings {
 
 ScalarType accumulation_type(ScalarType type) { return type == ScalarType::Double ? type : ScalarType::Float; }
 
-void take_inputs(Attention& p, const Tensor& query, const Tensor& key, const std::optional<Tensor>& value,
-                 const std::optional<Tensor>& centers, const std::optional<Tensor>& padding, const Settings& settings) {
-  STD_TORCH_CHECK(query.dim() == 4 && key.dim() == 4 && (!value || value->dim() == 4),
-                  "locality_attention: query, key and value must have four dimensions");
+Leading take_inputs(Attention& p, const Tensor& query, const Tensor& key, const std::optional<Tensor>& value,
+                    const std::optional<Tensor>& centers, const std::optional<Tensor>& padding,
+                    const Settings& settings) {
+  const int64_t rank = query.dim();
+  STD_TORCH_CHECK((rank == 3 || rank == 4) && key.dim() == rank && (!value || value->dim() == rank),
+                  "locality_attention: query, key and value must have the same three or four dimensions");
   STD_TORCH_CHECK(settings.mode >= 0 && settings.mode <= 2, "locality_attention: mode must be 0, 1 or 2");
   STD_TORCH_CHECK((settings.direction == 0) == centers.has_value(), "locality_attention: direction 0 takes centers");
   const ScalarType type = query.scalar_type();
-  p.outer = query.size(0), p.inner = query.size(1), p.queries = query.size(2), p.features = query.size(3);
-  p.keys = key.size(2), p.width = value ? value->size(3) : p.features;
-  p.query = view("query", query, {p.outer, p.inner, p.queries, p.features}, type);
-  p.key = view("key", key, {p.outer, p.inner, p.keys, p.features}, type);
+  const Leading leading = {rank == 4, rank == 4 ? query.size(0) : 1, query.size(rank - 3)};
+  p.outer = leading.outer, p.inner = leading.inner, p.queries = query.size(rank - 2), p.features = query.size(rank - 1);
+  p.keys = key.size(rank - 2), p.width = value ? value->size(rank - 1) : p.features;
+  p.query = view("query", query, leading, {p.queries, p.features}, type);
+  p.key = view("key", key, leading, {p.keys, p.features}, type);
   p.value_is_key = !value;
-  p.value = value ? view("value", *value, {p.outer, p.inner, p.keys, p.width}, type) : p.key;
+  p.value = value ? view("value", *value, leading, {p.keys, p.width}, type) : p.key;
   p.direction = static_cast<int>(settings.direction);
-  if (settings.direction == 0) {
-    p.centers = view("centers", *centers, {p.outer, p.inner, p.queries}, accumulation_type(type));
-  }
-  if (padding) p.padding = view("key_padding_mask", *padding, {p.outer, p.inner, p.keys}, ScalarType::Bool);
+  if (settings.direction == 0) p.centers = view("centers", *centers, leading, {p.queries}, accumulation_type(type));
+  if (padding) p.padding = view("key_padding_mask", *padding, leading, {p.keys}, ScalarType::Bool);
   p.first_step = settings.first_step;
   p.sigma = settings.sigma;
   p.window = settings.window.value_or(std::numeric_limits<double>::infinity());
   p.scale = settings.scale;
   p.mode = settings.mode == 2 && settings.detach_target ? Mode::kLasDetached : static_cast<Mode>(settings.mode);
+  return leading;
 }
 
 // Memory for one call; in place if it is little.
@@ -219,13 +246,13 @@ Results forward(const Tensor& query, const Tensor& key, std::optional<Tensor> va
                 std::optional<Tensor> padding, int64_t first_step, int64_t direction, double sigma,
                 std::optional<double> window, double scale, int64_t mode, bool detach_target) {
   Forward p;
-  take_inputs(p, query, key, value, centers, padding,
-              {first_step, direction, sigma, window, scale, mode, detach_target});
+  const Leading leading = take_inputs(p, query, key, value, centers, padding,
+                                      {first_step, direction, sigma, window, scale, mode, detach_target});
   const ScalarType type = query.scalar_type(), exact = accumulation_type(type);
-  Tensor context = empty({p.outer, p.inner, p.queries, p.width}, type);
-  Tensor loss = empty({p.outer, p.inner}, exact);
-  Tensor log_sum = empty({p.outer, p.inner, p.queries}, exact);
-  Tensor moment = empty({p.outer, p.inner, p.queries}, exact);
+  Tensor context = empty(leading, {p.queries, p.width}, type);
+  Tensor loss = empty(leading, {}, exact);
+  Tensor log_sum = empty(leading, {p.queries}, exact);
+  Tensor moment = empty(leading, {p.queries}, exact);
   p.context = context.mutable_data_ptr();
   p.loss = loss.mutable_data_ptr();
   p.log_sum = log_sum.mutable_data_ptr();
@@ -241,22 +268,22 @@ Results backward(const Tensor& grad_context, std::optional<Tensor> grad_loss, co
                  int64_t direction, double sigma, std::optional<double> window, double scale, int64_t mode,
                  bool detach_target) {
   Backward p;
-  take_inputs(p, query, key, value, centers, padding,
-              {first_step, direction, sigma, window, scale, mode, detach_target});
+  const Leading leading = take_inputs(p, query, key, value, centers, padding,
+                                      {first_step, direction, sigma, window, scale, mode, detach_target});
   const ScalarType type = query.scalar_type(), exact = accumulation_type(type);
-  const std::initializer_list<int64_t> context_sizes = {p.outer, p.inner, p.queries, p.width};
   // Kept here: its memory must live as long as the kernels run.
-  const bool readable = grad_context.dim() != 4 || grad_context.stride(3) == 1;
+  const int64_t last = grad_context.dim() - 1;
+  const bool readable = last < 0 || grad_context.stride(last) == 1;
   const Tensor upstream = readable ? grad_context : torch::stable::contiguous(grad_context);
-  p.grad_context = view("grad_context", upstream, context_sizes, type);
-  if (grad_loss) p.grad_loss = view("grad_loss", *grad_loss, {p.outer, p.inner}, exact);
-  p.context = view("context", context, context_sizes, type);
-  p.log_sum = view("log_sum", log_sum, {p.outer, p.inner, p.queries}, exact);
-  p.moment = view("moment", moment, {p.outer, p.inner, p.queries}, exact);
-  Tensor grad_query = empty({p.outer, p.inner, p.queries, p.features}, type);
-  Tensor grad_key = empty({p.outer, p.inner, p.keys, p.features}, type);
-  Tensor grad_value = value ? empty({p.outer, p.inner, p.keys, p.width}, type) : empty({0}, type);
-  Tensor grad_centers = centers ? empty({p.outer, p.inner, p.queries}, exact) : empty({0}, exact);
+  p.grad_context = view("grad_context", upstream, leading, {p.queries, p.width}, type);
+  if (grad_loss) p.grad_loss = view("grad_loss", *grad_loss, leading, {}, exact);
+  p.context = view("context", context, leading, {p.queries, p.width}, type);
+  p.log_sum = view("log_sum", log_sum, leading, {p.queries}, exact);
+  p.moment = view("moment", moment, leading, {p.queries}, exact);
+  Tensor grad_query = empty(leading, {p.queries, p.features}, type);
+  Tensor grad_key = empty(leading, {p.keys, p.features}, type);
+  Tensor grad_value = value ? empty(leading, {p.keys, p.width}, type) : nothing(type);
+  Tensor grad_centers = centers ? empty(leading, {p.queries}, exact) : nothing(exact);
   p.grad_query = grad_query.mutable_data_ptr();
   p.grad_key = grad_key.mutable_data_ptr();
   p.grad_value = value ? grad_value.mutable_data_ptr() : nullptr;

@@ -10,6 +10,9 @@ from torch import Tensor
 from sgela_fast.reference.locality_attention import Centers
 
 Backend = Literal["auto", "reference", "fused"]
+BACKENDS = get_args(Backend)
+# Query, key, value, positions, padding mask.
+Inputs = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 MODES: dict[str, int] = {"bas": 0, "mbas": 1, "las": 2}
 DIRECTIONS: dict[str, int] = {"reverse": -1, "identity": 1}
@@ -30,10 +33,38 @@ def check_settings(
         raise ValueError(f"sigma is {sigma}; it must be positive")
     if window is not None and not window >= 0:
         raise ValueError(f"window is {window}; it must be 0 or more, or None")
-    if backend not in get_args(Backend):
+    if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; choose auto, reference or fused")
-    if not isinstance(centers, Tensor) and centers not in (None, *DIRECTIONS):
+    if centers is not None and not isinstance(centers, Tensor) and centers not in DIRECTIONS:
         raise ValueError(f"centers is {centers!r}; give reverse, identity or a tensor of positions")
+
+
+def leading_shape_of_checked(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    key_padding_mask: Tensor | None,
+    centers: Centers | Tensor | None,
+) -> torch.Size:
+    """Leading dimensions of the result, after all checks; the commonest case in the fewest steps.
+
+    A call on one window spends more time here than in the kernel.
+    """
+    rows, keys = query.shape, key.shape
+    batch = rows[:-2]
+    plain = value is None and key_padding_mask is None and not isinstance(centers, Tensor)
+    if (
+        plain
+        and len(rows) >= 2
+        and rows[-1] == keys[-1]
+        and keys[:-2] == batch
+        and query.dtype == key.dtype
+        and query.device == key.device
+        and query.is_floating_point()
+    ):
+        return batch
+    check_tensors(query, key, value, key_padding_mask, centers)
+    return leading_shape(query, key, value, key_padding_mask, centers)
 
 
 def check_tensors(
@@ -103,27 +134,58 @@ def _broadcast(name: str, shape: torch.Size, batch: torch.Size) -> torch.Size:
         raise ValueError(message) from None
 
 
-def four_dimensions(tensor: Tensor, batch: torch.Size) -> Tensor:
-    """``(..., T, K)`` as ``(N0, N1, T, K)`` with a unit stride at the end."""
-    if tensor.shape[:-2] != batch:
-        tensor = tensor.expand(*batch, -1, -1)
-    if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
-        tensor = tensor.contiguous()
-    return _two_leading(tensor, len(batch))
+def expand(
+    batch: torch.Size,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    positions: Tensor | None,
+    key_padding_mask: Tensor | None,
+) -> Inputs:
+    """All inputs with the leading dimensions ``batch``, as views."""
+    return (
+        query if query.shape[:-2] == batch else query.expand(*batch, -1, -1),
+        key if key.shape[:-2] == batch else key.expand(*batch, -1, -1),
+        value if value is None or value.shape[:-2] == batch else value.expand(*batch, -1, -1),
+        positions if positions is None or positions.shape[:-1] == batch else positions.expand(*batch, -1),
+        key_padding_mask
+        if key_padding_mask is None or key_padding_mask.shape[:-1] == batch
+        else key_padding_mask.expand(*batch, -1),
+    )
 
 
-def rows_of(tensor: Tensor, batch: torch.Size) -> Tensor:
-    """``(..., T)`` as ``(N0, N1, T)``, a view: padding masks and positions may be shared by many sequences."""
-    if tensor.shape[:-1] != batch:
-        tensor = tensor.expand(*batch, -1)
-    return _two_leading(tensor, len(batch))
+def for_kernels(inputs: Inputs, leading: int) -> Inputs:
+    """Inputs with ``leading`` dimensions before those of one sequence as the kernels take them.
+
+    Returns:
+        Query, key and value ``(N0, N1, T, K)`` or ``(N1, T, K)`` with a unit stride at the end, positions and mask
+        ``(N0, N1, T)`` or ``(N1, T)``.
+    """
+    query, key, value, positions, mask = inputs
+    return (
+        one_or_two_leading(unit_stride(query), leading),
+        one_or_two_leading(unit_stride(key), leading),
+        None if value is None else one_or_two_leading(unit_stride(value), leading),
+        None if positions is None else one_or_two_leading(positions, leading),
+        None if mask is None else one_or_two_leading(mask, leading),
+    )
 
 
-def _two_leading(tensor: Tensor, leading: int) -> Tensor:
-    if leading == 2:
-        return tensor
-    if leading == 1:
-        return tensor.unsqueeze(0)
+def unit_stride(tensor: Tensor) -> Tensor:
+    """The tensor itself, or a copy if its last dimension has gaps."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()
+
+
+def one_or_two_leading(tensor: Tensor, leading: int) -> Tensor:
+    """``leading`` dimensions as one or two: a view unless there are more and their strides do not allow it."""
     if leading == 0:
-        return tensor[None, None]
-    return tensor.flatten(0, leading - 2)
+        return tensor.unsqueeze(0)
+    return tensor if leading <= 2 else tensor.flatten(0, leading - 2)
+
+
+def from_kernels(tensor: Tensor, batch: torch.Size) -> Tensor:
+    """A result with the leading dimensions ``batch`` in place of the kernels' one or two."""
+    if 0 < len(batch) <= 2:
+        return tensor
+    kernels_own = 1 if len(batch) == 0 else 2
+    return tensor.reshape((*batch, *tensor.shape[kernels_own:]))

@@ -49,6 +49,16 @@ def define(signature: str) -> Schema:
     return Schema(f"sgela_fast::{name}", getattr(torch.ops.sgela_fast, name).default)
 
 
+def past_autograd() -> Any:
+    """Skip autograd's bookkeeping and the ops' registered autograd kernels, for calls that want no gradient."""
+    return torch._C._AutoDispatchBelowAutograd()
+
+
+def is_transformed() -> bool:
+    """Whether a compiler or a torch.func transform is at work, which must see the ops as they are registered."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
 def register(op: Schema, *, fake: Callable[..., Any], cuda: Callable[..., Any] | None = None) -> None:
     """Give ``op`` its shape rule and, if it is written in Python, its CUDA implementation."""
     torch.library.register_fake(op.name, fake, lib=LIBRARY)
@@ -84,10 +94,10 @@ def autocast(argument: Any, device: str) -> Any:
 
 
 def register_vmap_over_first_dimension(op: Schema) -> None:
-    """Batching rule of ops whose tensors all start with the same independent dimension, N0.
+    """Batching rule of ops whose tensors all start with the same independent dimension.
 
-    The mapped dimension is folded into N0 of every tensor argument and taken out of every result. Empty one-dimensional
-    results, which stand for "no gradient", are passed through.
+    The mapped dimension is folded into the first one of every tensor argument and taken out of every result. Empty
+    one-dimensional results, which stand for "no gradient", are passed through.
     """
 
     def rule(info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, Any]:

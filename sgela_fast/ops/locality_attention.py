@@ -7,6 +7,8 @@ gradients in ``docs/locality-attention.md``.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 from typing import Any
 
@@ -96,33 +98,40 @@ def locality_attention(
             derivative: the fused backward has none.
     """
     arguments.check_settings(mode, sigma, window, backend, centers)
-    arguments.check_tensors(query, key, value, key_padding_mask, centers)
-    batch = arguments.leading_shape(query, key, value, key_padding_mask, centers)
-    settings: dict[str, Any] = {"centers": centers, "sigma": sigma, "window": window, "scale": scale}
-    settings |= {"key_padding_mask": key_padding_mask, "first_step": first_step}
-    if not _use_fused(query, backend):
+    batch = arguments.leading_shape_of_checked(query, key, value, key_padding_mask, centers)
+    settings: dict[str, Any] = {}
+    fused = _use_fused(query, backend)
+    if return_alignment or not fused:
+        settings = {"centers": centers, "sigma": sigma, "window": window, "scale": scale}
+        settings |= {"key_padding_mask": key_padding_mask, "first_step": first_step}
+    if not fused:
         settings |= {"mode": mode, "detach_target": detach_target, "return_alignment": return_alignment}
         return _in_accumulation_dtype(query, key, value, settings)
-    direction = 0 if isinstance(centers, Tensor) else arguments.DIRECTIONS[centers or "reverse"]
-    context, loss, _, _ = FORWARD.overload(
-        arguments.four_dimensions(query, batch),
-        arguments.four_dimensions(key, batch),
-        None if value is None else arguments.four_dimensions(value, batch),
-        arguments.rows_of(centers.to(accumulation_dtype(query.dtype)), batch) if isinstance(centers, Tensor) else None,
-        None if key_padding_mask is None else arguments.rows_of(key_padding_mask, batch),
+    if arguments.autocasts(query.device.type):
+        query, key, value = (_library.autocast(tensor, query.device.type) for tensor in (query, key, value))
+    positions = centers.to(accumulation_dtype(query.dtype)) if isinstance(centers, Tensor) else None
+    inputs = arguments.expand(batch, query, key, value, positions, key_padding_mask)
+    configuration = (
         first_step,
-        direction,
+        0 if isinstance(centers, Tensor) else arguments.DIRECTIONS[centers or "reverse"],
         sigma,
         window,
         scale,
         arguments.MODES[mode],
         detach_target,
     )
+    if _library.is_transformed():
+        context, loss, _, _ = _forward(batch, inputs, configuration)
+    elif torch.is_grad_enabled() and any([tensor is not None and tensor.requires_grad for tensor in inputs]):  # noqa: C419
+        context, loss = _EagerAttention.apply(batch, configuration, *inputs)  # type: ignore[no-untyped-call]
+    else:
+        with _library.past_autograd():
+            context, loss, _, _ = _forward(batch, inputs, configuration)
     alignment = None
     if return_alignment:
         settings |= {"mode": "mbas" if mode == "mbas" else "bas", "return_alignment": True}
         alignment = _in_accumulation_dtype(query, key, key[..., :0], settings).alignment
-    return LocalityAttention(context.reshape(*batch, *context.shape[-2:]), loss.reshape(batch), alignment)
+    return LocalityAttention(context, loss, alignment)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -170,14 +179,14 @@ def _use_fused(query: Tensor, backend: Backend) -> bool:
 
 
 def _fake_forward(query: Tensor, key: Tensor, value: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
-    groups, sequences, rows, _features = query.shape
+    *leading, rows, _features = query.shape
     exact = accumulation_dtype(query.dtype)
     width = (key if value is None else value).shape[-1]
     return (
-        query.new_empty(groups, sequences, rows, width),
-        query.new_empty(groups, sequences, dtype=exact),
-        query.new_empty(groups, sequences, rows, dtype=exact),
-        query.new_empty(groups, sequences, rows, dtype=exact),
+        query.new_empty(*leading, rows, width),
+        query.new_empty(leading, dtype=exact),
+        query.new_empty(*leading, rows, dtype=exact),
+        query.new_empty(*leading, rows, dtype=exact),
     )
 
 
@@ -213,9 +222,10 @@ def _differentiate(ctx: Any, grad_context: Tensor | None, grad_loss: Tensor | No
             return (None,) * (5 + len(ctx.configuration))
         grad_context = context.new_zeros(()).expand(context.shape)
     inputs = (query, key, value, centers, mask)
-    grad_query, grad_key, grad_value, grad_centers = BACKWARD.overload(
-        grad_context, grad_loss, *inputs, context, log_sum, moment, *ctx.configuration
-    )
+    with _library.past_autograd() if not torch.is_grad_enabled() else contextlib.nullcontext():
+        grad_query, grad_key, grad_value, grad_centers = BACKWARD.overload(
+            grad_context, grad_loss, *inputs, context, log_sum, moment, *ctx.configuration
+        )
     return (
         grad_query,
         grad_key,
@@ -226,12 +236,62 @@ def _differentiate(ctx: Any, grad_context: Tensor | None, grad_loss: Tensor | No
     )
 
 
-def _triton_kernels() -> Any:
-    return importlib.import_module("sgela_fast.kernels.locality_attention")
+def _forward(batch: torch.Size, inputs: arguments.Inputs, configuration: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """The op for inputs ``(..., T, K)``: context and loss lead with ``batch``; log-sum and moment are the kernels'."""
+    context, loss, log_sum, moment = FORWARD.overload(*arguments.for_kernels(inputs, len(batch)), *configuration)
+    return arguments.from_kernels(context, batch), arguments.from_kernels(loss, batch), log_sum, moment
 
 
-_library.register(FORWARD, fake=_fake_forward, cuda=lambda *inputs: _triton_kernels().forward(*inputs))
-_library.register(BACKWARD, fake=_fake_backward, cuda=lambda *inputs: _triton_kernels().backward(*inputs))
+class _EagerAttention(torch.autograd.Function):
+    """The registered derivative with less on the way to it, for eager calls outside transforms.
+
+    One window's attention takes less time than torch's registered autograd kernel and the nodes of two views.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, batch: torch.Size, configuration: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, Tensor]:
+        with _library.past_autograd():
+            context, loss, log_sum, moment = _forward(batch, inputs, configuration)
+        ctx.save_for_backward(*inputs, context, log_sum, moment)
+        ctx.batch, ctx.configuration = batch, configuration
+        ctx.set_materialize_grads(False)
+        return context, loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_context: Tensor | None, grad_loss: Tensor | None) -> tuple[Tensor | None, ...]:
+        *inputs, context, log_sum, moment = ctx.saved_tensors
+        if grad_context is None:
+            grad_context = context.new_zeros(()).expand(context.shape)
+        leading = len(ctx.batch)
+        # With create_graph the registered backward must be seen: it refuses to be differentiated.
+        with contextlib.nullcontext() if torch.is_grad_enabled() else _library.past_autograd():
+            gradients = BACKWARD.overload(
+                arguments.one_or_two_leading(grad_context, leading),
+                None if grad_loss is None else arguments.one_or_two_leading(grad_loss, leading),
+                *arguments.for_kernels(inputs, leading),
+                arguments.one_or_two_leading(context, leading),
+                log_sum,
+                moment,
+                *ctx.configuration,
+            )
+            shaped = (
+                None if tensor is None else gradient.view(tensor.shape)
+                for tensor, gradient in zip(inputs[:4], gradients, strict=True)
+            )
+            return None, None, *shaped, None
+
+
+def _on_cuda(name: str, *inputs: Any) -> tuple[Tensor, ...]:
+    """The Triton launcher ``name``; it takes both leading dimensions."""
+    launch = getattr(importlib.import_module("sgela_fast.kernels.locality_attention"), name)
+    if inputs[0].dim() == 4:
+        return launch(*inputs)
+    results = launch(*(value.unsqueeze(0) if isinstance(value, Tensor) else value for value in inputs))
+    return tuple(result.squeeze(0) for result in results)  # "no gradient", of size 0, stays as it is
+
+
+_library.register(FORWARD, fake=_fake_forward, cuda=functools.partial(_on_cuda, "forward"))
+_library.register(BACKWARD, fake=_fake_backward, cuda=functools.partial(_on_cuda, "backward"))
 torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
 _library.refuse_second_derivative(BACKWARD)
 _library.register_autocast(FORWARD, tensors=(0, 1, 2))

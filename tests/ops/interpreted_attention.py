@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ def interpret_locality_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     class Interpreted(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-            output = kernels.forward(*inputs)
+            output = op._on_cuda("forward", *inputs)
             op._save_for_backward(ctx, inputs, output)
             return output
 
@@ -36,5 +37,7 @@ def interpret_locality_attention(monkeypatch: pytest.MonkeyPatch) -> None:
             return op._differentiate(ctx, *gradients)
 
     monkeypatch.setattr(op, "FORWARD", _Overload("interpreted", Interpreted.apply))
-    monkeypatch.setattr(op, "BACKWARD", _Overload("interpreted backward", kernels.backward))
+    monkeypatch.setattr(op, "BACKWARD", _Overload("interpreted backward", functools.partial(op._on_cuda, "backward")))
+    # The kernels see tensors as the registered op would.
+    monkeypatch.setattr(op._library, "is_transformed", lambda: True)
     monkeypatch.setattr(op, "_WHY_NO_CPU_KERNEL", None)

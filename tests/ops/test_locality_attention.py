@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.tolerances import deviation, relative_bound, score_magnitude
 from sgela_fast.ops import locality_attention as op
-from sgela_fast.ops._attention_arguments import four_dimensions
+from sgela_fast.ops._attention_arguments import one_or_two_leading, unit_stride
 from sgela_fast.reference.locality_attention import LocalityAttention
 from sgela_fast.reference.locality_attention import locality_attention as reference
 
@@ -205,7 +205,7 @@ def test_leading_dimensions_are_broadcast(kernels: str) -> None:
 
 def test_transposed_heads_are_read_where_they_lie(kernels: str) -> None:
     query, key = (draw(2, 9, 3, 16, device=kernels).transpose(1, 2) for _ in range(2))
-    viewed = four_dimensions(query, query.shape[:-2])
+    viewed = one_or_two_leading(unit_stride(query), 2)
     assert viewed.data_ptr() == query.data_ptr()
     strided, dense = fused(query, key, sigma=1.5), fused(query.contiguous(), key.contiguous(), sigma=1.5)
     assert torch.equal(strided.context, dense.context)
