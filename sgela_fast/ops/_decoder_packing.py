@@ -2,9 +2,9 @@
 
 Reading all weights to see whether they have changed, as batched_lstm does, would take a third of the time in which one
 window is decoded. So what is kept is told by the tensors: the same objects, the same memory, the same version counters.
-These counters miss who writes through ``parameter.data`` or NumPy, so a few hundred samples of the contents are compared
-as well: optimisers, weight averages and loaded checkpoints, which move all weights at once, are followed anyway. Tensors
-made in inference mode have no counters; of these all bytes are hashed.
+These counters miss who writes through ``parameter.data`` or NumPy, so some hundred samples of the contents are compared
+as well: optimisers, weight averages and loaded checkpoints, which move all weights at once, are followed anyway. Of
+tensors made in inference mode, which have no counters, all bytes are hashed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+"""attention_decoder as a citizen of torch: opcheck, compile, export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sgela_fast.ops import _decoder_packing as packing
+from sgela_fast.ops import attention_decoder as op
+from sgela_fast.reference.attention_decoder import DecoderOutput
+from sgela_fast.reference.batched_lstm import LSTMState
+from tests.ops.decoder_cases import PAPER, RELEASED, Case, Inputs, draw, needs_kernels
+
+pytestmark = needs_kernels
+
+
+def arguments_of(inputs: Inputs, case: Case, everything: bool) -> tuple[Any, ...]:
+    weights = inputs.weights
+    return (
+        inputs.encoded,
+        *inputs.state,
+        [tensor for layer in weights.layers for tensor in layer[:2]],
+        [layer.bias for layer in weights.layers],
+        *weights[1:],
+        inputs.options["teacher"],
+        case.steps,
+        case.fed == "feedback",
+        2,
+        -1,
+        case.sigma,
+        case.window,
+        case.fusion == "tanh",
+        everything,
+    )
+
+
+@pytest.mark.parametrize("variant", [PAPER, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize("fed", ["zeros", "feedback", "teacher"])
+@pytest.mark.parametrize(
+    ("everything", "batch", "layout", "dtype"),
+    [(True, 3, "steps first", torch.float32), (False, 0, "dense", torch.float32), (False, 2, "sliced", torch.float64)],
+)
+def test_passes_opcheck(variant: Case, fed: str, everything: bool, batch: int, layout: str, dtype: torch.dtype) -> None:
+    case = variant._replace(fed=fed, batch=batch, layout=layout, dtype=dtype, hidden=9)
+    torch.library.opcheck(op.DECODE.overload, arguments_of(draw(case), case, everything))
+
+
+def test_the_compiled_loop_passes_opcheck() -> None:
+    inputs = draw(PAPER)
+    tensors, configuration = arguments_of(inputs, PAPER, True)[:10], arguments_of(inputs, PAPER, True)[10:]
+    torch.library.opcheck(op._DECODE_CPU.overload, (*tensors, None, *configuration))
+
+
+def test_a_derivative_is_refused_with_a_mend() -> None:
+    inputs = draw(PAPER)
+    context = op.DECODE.overload(inputs.encoded.requires_grad_(), *arguments_of(inputs, PAPER, False)[1:])[0]
+    with pytest.raises(RuntimeError, match="has no derivative: gradients need backend='reference'"):
+        context.sum().backward()
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiles_into_one_graph_for_any_batch(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = 0
+
+    def counting(module: Any, example: Any) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return torch._dynamo.lookup_backend(backend)(module, example)
+
+    packings: list[bool] = []
+    schema = packing.PACK
+
+    class Counting:
+        @staticmethod
+        def overload(*arguments: Any) -> Tensor:
+            packings.append(True)
+            return schema.overload(*arguments)
+
+    monkeypatch.setattr(packing, "PACK", Counting)
+    weights = draw(PAPER).weights
+
+    @torch.compile(fullgraph=True, dynamic=True, backend=counting)
+    def model(encoded: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        state = LSTMState(h, c)
+        found = op.attention_decoder(encoded * 0.5, state, weights, steps=6, feedback=True, backend="fused")
+        return found.context + 1, found.reconstruction
+
+    torch._dynamo.reset()
+    counts = []
+    for batch in (7, 11, 13):  # sizes that nothing else has: torch takes equal ones for the same
+        inputs = draw(PAPER._replace(batch=batch))
+        contexts, reconstruction = model(inputs.encoded, *inputs.state)
+        eager = op.attention_decoder(
+            inputs.encoded * 0.5, inputs.state, weights, steps=6, feedback=True, backend="fused"
+        )
+        assert torch.equal(contexts, eager.context + 1)
+        assert torch.equal(reconstruction, eager.reconstruction)
+        counts.append(graphs)
+    assert counts == [counts[0]] * 3
+    assert len(packings) == 1  # compiled and eager calls find the same packed weights
+
+
+class Decode(torch.nn.Module):
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.layer = torch.nn.Parameter(inputs.weights.layers[0].weight_ih, requires_grad=False)
+
+    def forward(self, encoded: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        weights = self.inputs.weights
+        layers = [weights.layers[0]._replace(weight_ih=self.layer), *weights.layers[1:]]
+        return op.attention_decoder(
+            encoded, LSTMState(h, c), weights._replace(layers=layers), steps=6, outputs="context", backend="fused"
+        )
+
+
+def test_exports_with_a_dynamic_batch() -> None:
+    inputs, other = draw(RELEASED), draw(RELEASED._replace(batch=9, seed=1))
+    module = Decode(inputs)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(
+        module,
+        (inputs.encoded, *inputs.state),
+        dynamic_shapes={"encoded": {1: batch}, "h": {2: batch}, "c": {2: batch}},
+    )
+    assert op.DECODE.overload in {node.target for node in program.graph.nodes}
+    assert torch.equal(program.module()(other.encoded, *other.state), module(other.encoded, *other.state))
+
+
+def test_meta_tensors_get_the_right_shapes() -> None:
+    inputs = draw(PAPER)
+    meta = op.DECODE.overload(*arguments_of(inputs.each(lambda tensor: tensor.to("meta")), PAPER, True))
+    real = op.DECODE.overload(*arguments_of(inputs, PAPER, True))
+    assert len(real) == len(DecoderOutput._fields)
+    assert [tensor.shape for tensor in meta] == [tensor.shape for tensor in real]
