@@ -1,10 +1,10 @@
 """`batched_lstm` on CUDA devices with gates fused into the products: T + L - 1 Triton launches each way.
 
-Layer l at step t runs beside layer l + 1 at step t - 1 in one launch. The forward keeps no pre-activations; the backward
-reads the tape of the forward, and computes the gradients of weights and input as large products over all steps, which
-follow torch's own setting for the precision of matrix products. Outputs are allocated here and written once; nothing
-waits for the device, so that calls can be captured in a CUDA graph. Never run on a GPU yet: interpreter and
-ahead-of-time compilation only.
+Layer l at step t runs beside layer l + 1 at step t - 1 in one launch. The forward keeps no pre-activations; the
+backward reads the tape of the forward, and computes the gradients of weights and input as large products over all
+steps, which follow torch's own setting for the precision of matrix products. Outputs are allocated here and written
+once; nothing waits for the device, so that calls can be captured in a CUDA graph. No caller takes this path by default.
+Never run on a GPU yet: interpreter and ahead-of-time compilation only.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import torch
 from torch import Tensor
 
 from sgela_fast.kernels.batched_lstm_launch import (
-    INTERPRETED,
     LOWER_STEPS,
     TAPE_ROWS,
     Gradients,
-    Precision,
     Problem,
     States,
+    arranged,
     plan_backward,
     plan_forward,
     stack_weights,
-    transposed,
 )
+from sgela_fast.kernels.locality_attention_launch import INTERPRETED, Precision
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -35,6 +34,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 def forward(
     input: Tensor,
     weights: Sequence[Tensor],
+    packed: Tensor | None = None,
     h0: Tensor | None = None,
     c0: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -43,26 +43,28 @@ def forward(
     *,
     precision: Precision | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output, final states and tape of G independent LSTMs.
+    """Output, final states and tape of G independent LSTMs, with the arguments of the op's schema.
 
     Args:
         input: ``(G, B, T, I)``, unit stride in the last dimension, any in the others.
         weights: three a layer, bottom layer first: ``weight_ih (G, 4K, I)`` (``(G, 4K, K)`` above the first layer),
             ``weight_hh (G, 4K, K)`` and ``bias (G, 4K)``, in the dtype of the input.
+        packed: not used: the kernels read the weights as they are.
         h0: ``(L, G, B, K)``, zeros if ``None``.
         c0: ``(L, G, B, K)``, zeros if ``None``.
-        lengths: ``(B,)`` or ``(G, B)`` int64 in 1..T (what lies outside counts as the nearest inside), or ``None``.
+        lengths: ``(B,)`` or ``(G, B)`` int64, or ``None``. More than T counts as T; 0 or less is a row without steps.
         dropout_masks: must be ``None``: dropout between layers is not part of these kernels.
         save_tape: whether a backward follows.
         precision: of float32 products: ``ieee``, ``tf32x3`` or ``tf32``. By default ``tf32`` if torch's setting for
             matrix products on CUDA is that, else ``ieee``.
 
     Returns:
-        ``output (G, B, T, K)``, ``h_n`` and ``c_n (L, G, B, K)`` in the dtype of the input; the tape, float32
-        ``(L, G, B, T, 6, K)`` with i, f, g, o (after sigmoid and tanh), c and h, or empty ``(0,)`` without one.
+        ``output (G, B, T, K)``, ``h_n`` and ``c_n (L, G, B, K)`` in the dtype of the input; the tape, float32, flat:
+        ``(L, G, B, T, 6, K)`` with i, f, g, o (after sigmoid and tanh), c and h; empty if it is not saved.
 
     Raises:
-        ValueError: shapes, strides, dtypes or devices would make a kernel read out of bounds, or there are dropout masks.
+        ValueError: shapes, strides, dtypes or devices would make a kernel read out of bounds, or there are dropout
+            masks.
     """
     problem = _problem(input, weights, h0, c0, lengths, dropout_masks, precision)
     groups, batch, steps, hidden = (*input.shape[:3], problem.hidden)
@@ -78,7 +80,8 @@ def forward(
         with _on(input.device):
             for launch in plan_forward(problem, States(output, h_n, cells, lower, tape)):
                 launch.run()
-    return output, h_n, cells.to(input.dtype), input.new_empty(0, dtype=torch.float32) if tape is None else tape
+    flat = input.new_empty(0, dtype=torch.float32) if tape is None else tape.flatten()
+    return output, h_n, cells.to(input.dtype), flat
 
 
 def backward(
@@ -116,7 +119,6 @@ def backward(
     problem = _problem(input, weights, h0, c0, lengths, dropout_masks, precision)
     groups, batch, steps, hidden = (*input.shape[:3], problem.hidden)
     states = (problem.layers, groups, batch, hidden)
-    tape_shape = (*states[:3], steps, TAPE_ROWS, hidden)
     for name, gradient, shape in (
         ("grad_output", grad_output, (groups, batch, steps, hidden)),
         ("grad_h_n", grad_h_n, states),
@@ -124,10 +126,13 @@ def backward(
     ):
         _check(name, gradient, shape, input.device)
     if tape.numel() == 0:
-        tape = forward(input, weights, h0, c0, lengths, None, True, precision=precision)[3]
-    _check("tape", tape, tape_shape, input.device)
-    if tape.dtype != torch.float32 or not tape.is_contiguous():
-        raise ValueError(f"tape is {tape.dtype}; it must be float32 and contiguous")
+        tape = forward(input, weights, None, h0, c0, lengths, None, True, precision=precision)[3]
+    rows = problem.layers * groups * batch * steps
+    if tape.dtype != torch.float32 or not tape.is_contiguous() or tape.device != input.device:
+        raise ValueError(f"tape is {tape.dtype} on {tape.device}; it must be float32, contiguous and beside the input")
+    if tape.numel() != rows * TAPE_ROWS * hidden:
+        raise ValueError(f"tape has {tape.numel()} elements; it needs {rows * TAPE_ROWS * hidden}")
+    tape = tape.view(*states[:3], steps, TAPE_ROWS, hidden)
     grad_gates = input.new_empty(*states[:3], steps, 4 * hidden)
     grad_cells = input.new_empty(states, dtype=torch.float32)
     if grad_gates.numel():
@@ -139,43 +144,34 @@ def backward(
             grad_gates,
             grad_cells,
         )
-        # Matrix units take 16-bit operands in either order, float32 ones only with the summed dimension contiguous.
-        on_units = problem.arithmetic in ("tf32", "tf32x3")
-        arranged = problem._replace(weights=transposed(problem.weights)) if on_units else problem
         with _on(input.device):
-            for launch in plan_backward(arranged, gradients):
+            for launch in plan_backward(arranged(problem), gradients):
                 launch.run()
-    return _large_products(problem, weights, h0, c0, tape, grad_gates, grad_cells)
+    grad_h0, grad_c0 = input.new_empty(0), input.new_empty(0)
+    if h0 is not None:
+        recurrent = torch.stack(list(weights[1::3]))  # (L, G, 4K, K)
+        grad_h0 = grad_gates[:, :, :, 0] @ recurrent  # (L, G, B, K)
+        if lengths is not None and grad_h_n is not None:  # a row without steps passes on what it is given
+            grad_h0 = torch.where((lengths > 0)[..., None], grad_h0, grad_h_n)
+    if c0 is not None:
+        grad_c0 = grad_cells.to(c0.dtype)
+    grad_input = (grad_gates[0].flatten(1, 2) @ weights[0]).view(input.shape)  # (G, B, T, I)
+    return grad_input, grad_h0, grad_c0, _weight_gradients(problem, tape, grad_gates)
 
 
-def _large_products(
-    problem: Problem,
-    weights: Sequence[Tensor],
-    h0: Tensor | None,
-    c0: Tensor | None,
-    tape: Tensor,
-    grad_gates: Tensor,
-    grad_cells: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """What follows from the gates' gradients (L, G, B, T, 4K) without any recurrence."""
+def _weight_gradients(problem: Problem, tape: Tensor, grad_gates: Tensor) -> list[Tensor]:
+    """Three a layer, from the gates' gradients (L, G, B, T, 4K): products over all windows and steps."""
     x = problem.input
-    gates = grad_gates.flatten(2, 3)  # (L, G, B T, 4K)
-    grad_weights: list[Tensor] = []
+    gradients: list[Tensor] = []
     below = x.flatten(1, 2)  # (G, B T, I), then (G, B T, K)
     for layer in range(problem.layers):
+        gates = grad_gates[layer].flatten(1, 2)  # (G, B T, 4K)
         h = tape[layer, :, :, :, TAPE_ROWS - 1].to(x.dtype)  # (G, B, T, K)
         first = torch.zeros_like(h[:, :, :1]) if problem.h0 is None else problem.h0[layer][:, :, None]
         before = torch.cat([first, h[:, :, :-1]], dim=2).flatten(1, 2)  # (G, B T, K)
-        grad_weights += [gates[layer].mT @ below, gates[layer].mT @ before, gates[layer].sum(1)]
+        gradients += [gates.mT @ below, gates.mT @ before, gates.sum(1)]
         below = h.flatten(1, 2)
-    grad_input = (gates[0] @ weights[0]).view(x.shape)
-    grad_h0, grad_c0 = x.new_empty(0), x.new_empty(0)
-    if h0 is not None:
-        recurrent = torch.stack(list(weights[1::3]))  # (L, G, 4K, K)
-        grad_h0 = (grad_gates[:, :, :, 0] @ recurrent).to(h0.dtype)  # (L, G, B, K)
-    if c0 is not None:
-        grad_c0 = grad_cells.to(c0.dtype)
-    return grad_input, grad_h0, grad_c0, grad_weights
+    return gradients
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
@@ -195,10 +191,10 @@ def _problem(
     """The checked arguments as the kernels take them."""
     if dropout_masks is not None:
         raise ValueError("dropout_masks must be None: the fused kernels have no dropout between layers")
-    if input.dim() != 4 or not weights or len(weights) % 3:
-        raise ValueError(
-            f"input has {input.dim()} dimensions and there are {len(weights)} weights; it needs 4 and 3 a layer"
-        )
+    if input.dim() != 4 or input.shape[2] < 1:
+        raise ValueError(f"input has shape {tuple(input.shape)}; it needs (G, B, T, I) with one step or more")
+    if not weights or len(weights) % 3:
+        raise ValueError(f"there are {len(weights)} weights; there must be three a layer")
     if input.dtype not in _DTYPES:
         raise ValueError(f"input is {input.dtype}; it must be float32, bfloat16 or float16")
     if input.shape[3] > 1 and input.stride(3) != 1:

@@ -1,7 +1,7 @@
-"""Triton backward kernel of `batched_lstm`: one phase of the wavefront from the end, derivatives of gates in the epilogue.
+"""Triton backward kernel of `batched_lstm`: one phase of the wavefront from the end, gates' gradients in the epilogue.
 
-In phase q layer l computes step t = T - 1 - (q - (L - 1 - l)). With r the gradients of the pre-activations (i f g o), one
-program sums
+In phase q layer l computes step t = T - 1 - (q - (L - 1 - l)). With r the gradients of the pre-activations (i f g o),
+one program sums
 
     dh = r(l, t + 1) W_hh(l) + r(l + 1, t) W_ih(l + 1) + what the caller gives
 
@@ -67,9 +67,9 @@ def phase_backward(
     Grid: (layers at work x G x batch tiles x hidden tiles,), see `place`. A program owns its tile of the four gates'
     gradients, and its tile of the cell's gradient, which it updates in place: after step 0 it is that of c0.
     Registers: one accumulator (M, H) in float32; in the epilogue gates, both cells and four results.
-    Bytes moved, per window, unit and step: 24 of the tape and of the cell before, 8 for the cell's gradient, four gates in
-    the storage dtype; the gates' gradients are read once a hidden tile of the step and of the layer below.
-    `grad_gates` (L, G, B, T, 4K), `tape` (L, G, B, T, 6, K), other weights as in the forward kernel but with strides: where
+    Bytes moved, per window, unit and step: 24 of the tape and of the cell before, 8 for the cell's gradient, four gates
+    in the storage dtype; the gates' gradients are read once a hidden tile of the step and of the layer below.
+    `grad_gates` (L, G, B, T, 4K), `tape` (L, G, B, T, 6, K); weights as in the forward kernel, but with strides: where
     float32 goes to matrix units, they are transposed copies. Never run on a GPU yet.
     """
     i_layer, i_group, i_m, i_h = place(groups, batch, hidden, top_layer, BLOCK_M, BLOCK_H)
@@ -106,7 +106,7 @@ def phase_backward(
     m_tile = m_m[:, None] & m_h[None, :]
     o_state = ((i_set * batch + o_m64) * hidden)[:, None] + o_h[None, :]  # of (L, G, B, K)
     b_last = last_steps(p_lengths, i_g, o_m, m_m, steps, length_group, length_row)
-    m_last = (i_t == b_last)[:, None]
+    m_last = (i_t == tl.maximum(b_last, 0))[:, None]
     m_alive = (i_t <= b_last)[:, None]
     if p_grad_output is not None:
         o_out = i_g * output_group + i_t.to(tl.int64) * output_step + o_m64 * output_row
@@ -130,8 +130,11 @@ def phase_backward(
     b_before = tl.load(p_t - tape_step + 4 * hidden, mask=m_later & m_h[None, :], other=0.0)
     if p_c0 is not None:
         b_before += tl.load(p_c0 + o_state, mask=m_tile & (m_later == 0), other=0.0)
+    b_passing = b_dc
     b_dc += b_dh * b_o * (1.0 - b_tanh * b_tanh)
-    tl.store(p_grad_cells + o_state, b_dc * b_f, mask=m_tile & m_alive)
+    # A row without steps is written once, at step 0, and passes on what it is given.
+    b_dc_before = tl.where(m_alive, b_dc * b_f, b_passing)
+    tl.store(p_grad_cells + o_state, b_dc_before, mask=m_tile & (m_alive | m_last))
 
     # Behind a row's end the gates get no gradient, whatever the tape holds there.
     DTYPE: tl.constexpr = p_grad_gates.dtype.element_ty

@@ -48,11 +48,11 @@ def product(b_left, b_right, b_sum, PRECISION: tl.constexpr, UPCAST: tl.constexp
 
 @triton.jit
 def last_steps(p_lengths, i_g, o_m, m_m, steps, length_group, length_row):
-    """Index of every row's last step, inside 0..T-1 whatever the lengths say; T - 1 for all without lengths."""
+    """Index of every row's last step, at most T - 1; -1 for a row without steps."""
     b_last = tl.zeros_like(o_m) + (steps - 1)
     if p_lengths is not None:
         b_length = tl.load(p_lengths + i_g * length_group + o_m.to(tl.int64) * length_row, mask=m_m, other=1)
-        b_last = tl.minimum(tl.maximum(b_length, 1), steps).to(tl.int32) - 1
+        b_last = tl.minimum(tl.maximum(b_length, 0), steps).to(tl.int32) - 1
     return b_last
 
 

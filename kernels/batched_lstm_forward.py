@@ -97,8 +97,8 @@ def phase_forward(
 ):
     """One step of every layer at work in a phase: h, c and, if asked for, the tape of BLOCK_M windows, BLOCK_H units.
 
-    Grid: (layers at work x G x batch tiles x hidden tiles,), see `place`. A program owns its tile of c, which it updates
-    in place, and its tile of the h that it writes; what it reads of h was written by earlier launches.
+    Grid: (layers at work x G x batch tiles x hidden tiles,), see `place`. A program owns its tile of c, updated in
+    place, and its tile of the h that it writes; what it reads of h was written by earlier launches.
     Registers: four accumulators (M, H) in float32; after the products also c.
     Bytes moved, per window, unit and step: h written once (storage dtype), c read and written (4 + 4), 24 for the tape;
     the rows of x and h are read once a hidden tile, the weights once a batch tile, from L2 where they fit.
@@ -133,7 +133,6 @@ def phase_forward(
 
     # One loop over the concatenation [h of the layer below; own h of the step before]; nothing is multiplied by the
     # zero state before step 0.
-    group_rows = i_g * batch
     p_below = p_lower + i_upper * batch * lower_row + (i_t % 2) * hidden
     p_own = tl.where(is_top, p_output, p_lower)
     own_row = tl.where(is_top, output_row, lower_row)
@@ -177,15 +176,14 @@ def phase_forward(
     b_c = b_f * b_before + b_i * b_g
     b_hidden = b_o * tanh(b_c, EXACT)
     b_last = last_steps(p_lengths, i_g, o_m, m_m, steps, length_group, length_row)
+    m_alive = (i_t <= b_last)[:, None]
     if p_lengths is not None:
-        m_alive = (i_t <= b_last)[:, None]
         b_c = tl.where(m_alive, b_c, b_before)
         b_hidden = tl.where(m_alive, b_hidden, 0.0)
     b_stored = b_hidden.to(p_output.dtype.element_ty)
     here = tl.where(is_top, i_t, i_t % 2)
     p_here = p_own + here.to(tl.int64) * hidden
     tl.store(p_here + (o_m64 * own_row)[:, None] + o_h[None, :], b_stored, mask=m_tile)
-    tl.store(p_h_n + o_state, b_stored, mask=m_tile & (i_t == b_last)[:, None])
     tl.store(p_cells + o_state, b_c, mask=m_tile)
     if p_tape is not None:
         o_row = ((i_set * batch + o_m64) * steps + i_t) * 6 * hidden
@@ -196,3 +194,8 @@ def phase_forward(
         tl.store(p_t + 3 * hidden, b_o, mask=m_tile)
         tl.store(p_t + 4 * hidden, b_c, mask=m_tile)
         tl.store(p_t + 5 * hidden, b_stored.to(tl.float32), mask=m_tile)
+    b_final = b_stored
+    if p_lengths is not None and p_h0 is not None:  # a row without steps ends where it began
+        m_none = m_tile & (b_last < 0)[:, None]
+        b_final = tl.where(m_alive, b_stored, tl.load(p_h0 + o_state, mask=m_none, other=0.0))
+    tl.store(p_h_n + o_state, b_final, mask=m_tile & (i_t == tl.maximum(b_last, 0))[:, None])

@@ -1,4 +1,4 @@
-"""From the arguments of `batched_lstm` to the launches of its phases: grids, arguments, tiles. Launches nothing itself."""
+"""From the arguments of `batched_lstm` to the launches of its phases: grids, arguments, tiles. Launches nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgela_fast.kernels.batched_lstm_backward import phase_backward
 from sgela_fast.kernels.batched_lstm_forward import phase_forward
-from sgela_fast.kernels.batched_lstm_tuning import Arithmetic, Side, Tiles, choose_block_i, choose_tiles
+from sgela_fast.kernels.batched_lstm_tuning import BLOCK_I, HOPPER, Arithmetic, Side, Tiles, choose_tiles
 from sgela_fast.kernels.locality_attention_launch import INTERPRETED, Launch, Precision, default_precision
 
 TAPE_ROWS = 6  # i, f, g, o after sigmoid and tanh, c, h
@@ -19,7 +19,7 @@ LOWER_STEPS = 2  # steps of h that layers below the top one keep: the last, and 
 
 
 class Weights(NamedTuple):
-    """Weights of the lowest layer, and those of all others one above the other; the lowest ones again without others."""
+    """Weights of the lowest layer, and those of all others stacked; without others the lowest layer's again."""
 
     ih: Tensor  # (G, 4K, I)
     hh: Tensor  # (G, 4K, K)
@@ -72,7 +72,7 @@ class Problem(NamedTuple):
 
     def tiles(self, side: Side) -> Tiles:
         """Tiles of the phases of one direction."""
-        return choose_tiles(side, self.arithmetic, self.groups, self.batch, self.hidden)
+        return choose_tiles(side, self.arithmetic, self.groups, self.batch, self.hidden, _capability(self.input.device))
 
     def arguments(self, tiles: Tiles) -> dict[str, Any]:
         """The arguments that both kernels have in common, but for the phase."""
@@ -125,7 +125,7 @@ class Gradients(NamedTuple):
 
 
 def stack_weights(weights: list[Tensor]) -> Weights:
-    """The op's weights, three a layer, as the kernels take them: views for up to two layers, copies of the upper ones else.
+    """The op's weights, three a layer, as the kernels take them: with more than two layers the upper ones are copied.
 
     Args:
         weights: per layer ``weight_ih (G, 4K, I)`` or ``(G, 4K, K)``, ``weight_hh (G, 4K, K)``, ``bias (G, 4K)``.
@@ -138,15 +138,22 @@ def stack_weights(weights: list[Tensor]) -> Weights:
     return Weights(*lowest, *upper)
 
 
-def transposed(weights: Weights) -> Weights:
-    """Recurrent and upper weights as ``(..., K, 4K)`` in memory, seen as before: what matrix units of float32 want."""
+def arranged(problem: Problem) -> Problem:
+    """The problem with weights as the backward reads them best.
+
+    Matrix units take 16-bit operands in either order, but float32 ones only with the summed dimension contiguous. For
+    these the matrices are copied to ``(..., K, 4K)`` in memory, and seen as before.
+    """
+    if problem.arithmetic not in ("tf32", "tf32x3"):
+        return problem
+    weights = problem.weights
     copies = {name: getattr(weights, name).mT.contiguous().mT for name in ("hh", "upper_ih", "upper_hh")}
-    return weights._replace(**copies)
+    return problem._replace(weights=weights._replace(**copies))
 
 
 def plan_forward(problem: Problem, states: States) -> Iterator[Launch]:
     """The launches of the forward, phase by phase."""
-    tiles = problem.tiles("forward")
+    tiles = problem.tiles("forward" if states.tape is None else "taped")
     weights, x, hidden, top = problem.weights, problem.input, problem.hidden, problem.layers - 1
     arguments = problem.arguments(tiles) | {
         "p_input": x,
@@ -167,7 +174,7 @@ def plan_forward(problem: Problem, states: States) -> Iterator[Launch]:
         "input_step": x.stride(2),
         "lower_row": LOWER_STEPS * hidden,
         "output_row": problem.steps * hidden,
-        "BLOCK_I": choose_block_i(x.shape[3], tiles),
+        "BLOCK_I": BLOCK_I,
     }
     for phase in range(problem.phases):
         highest, lowest = min(top, phase), max(0, phase - problem.steps + 1)
@@ -202,3 +209,10 @@ def plan_backward(problem: Problem, gradients: Gradients) -> Iterator[Launch]:
         programs = problem.programs(tiles, highest - lowest + 1)
         here = {**arguments, "phase": phase, "top_layer": highest}
         yield Launch(phase_backward, programs, here, tiles.num_warps, tiles.num_stages)
+
+
+def _capability(device: torch.device) -> int:
+    if device.type != "cuda":
+        return HOPPER
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor

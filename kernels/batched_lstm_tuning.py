@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-Side = Literal["forward", "backward"]
+Side = Literal["forward", "taped", "backward"]
 Arithmetic = Literal["half", "ieee", "tf32", "tf32x3"]
-SIDES: tuple[Side, ...] = ("forward", "backward")
-ARITHMETICS: tuple[Arithmetic, ...] = ("half", "ieee", "tf32", "tf32x3")
 
-# A matrix instruction has 16 rows: up to here a batch gets programs of its own for few hidden units each.
+# A matrix instruction has 16 rows: up to here a batch gets programs of few hidden units each, so that there are many.
 FEWEST_ROWS = 16
 # Programs of one layer from which larger tiles are taken: two for each of an H200's 132 multiprocessors.
 MANY_PROGRAMS = 264
-# Widths of the lowest layer's input that one block holds; wider ones are read in blocks of the hidden dimension's size.
-NARROW_INPUT = 32
+# Depth of the products with the lowest layer's input, which is narrow as a rule (20 joints).
+BLOCK_I = 32
+# Compute capability (times ten) from which the compiler has products that read their operands from shared memory.
+HOPPER = 90
 
 
 class Tiles(NamedTuple):
@@ -33,57 +33,75 @@ class Tiles(NamedTuple):
 
 
 class Configuration(NamedTuple):
-    """What a phase kernel can be compiled with."""
+    """What a phase kernel can be compiled with, and the architecture that it is chosen for."""
 
     side: Side
     arithmetic: Arithmetic
     tiles: Tiles
-    block_i: int  # depth of the product with the lowest layer's input; 0 in the backward
+    capability: int
 
 
-# (side, arithmetic) -> tiles for few rows, for most batches and, where larger ones pay, for large batches.
-_TILES: dict[tuple[Side, Arithmetic], tuple[Tiles, ...]] = {
-    ("forward", "half"): (Tiles(16, 16, 128, 2, 3), Tiles(64, 32, 64, 4, 3), Tiles(128, 64, 64, 8, 3)),
-    ("backward", "half"): (Tiles(16, 32, 128, 2, 3), Tiles(64, 32, 64, 4, 4), Tiles(128, 64, 64, 8, 3)),
-    ("forward", "ieee"): (Tiles(16, 16, 32, 4, 3), Tiles(64, 32, 16, 8, 3)),
-    ("backward", "ieee"): (Tiles(16, 32, 32, 4, 3), Tiles(64, 64, 16, 8, 3)),
-    ("forward", "tf32"): (Tiles(16, 16, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
-    ("backward", "tf32"): (Tiles(16, 32, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
-    ("forward", "tf32x3"): (Tiles(16, 16, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
-    ("backward", "tf32x3"): (Tiles(16, 32, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
+# Tiles for few rows, for most batches and, where larger ones read less from L2, for large batches: the largest that do
+# not spill. The forward without a tape may take 128 x 64 windows and units in half precision: its
+# accumulators are half of all registers, and a tape's addresses and six stores would spill.
+_FORWARD: dict[Arithmetic, tuple[Tiles, ...]] = {
+    "half": (Tiles(16, 16, 128, 2, 3), Tiles(64, 32, 64, 4, 3), Tiles(128, 32, 64, 8, 3)),
+    "ieee": (Tiles(16, 16, 32, 4, 3), Tiles(64, 32, 16, 8, 3)),
+    "tf32": (Tiles(16, 16, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
+    "tf32x3": (Tiles(16, 16, 32, 2, 3), Tiles(64, 32, 32, 4, 3)),
 }
+_HOPPER_HALF = (*_FORWARD["half"][:2], Tiles(128, 64, 64, 8, 3))
+_AMPERE_TF32X3 = (_FORWARD["tf32x3"][0], Tiles(64, 16, 32, 4, 3))
+_BACKWARD: dict[Arithmetic, tuple[Tiles, ...]] = {
+    "half": (Tiles(16, 32, 128, 2, 3), Tiles(64, 32, 64, 4, 4), Tiles(64, 64, 64, 8, 3)),
+    "ieee": (Tiles(16, 32, 32, 4, 3), Tiles(64, 64, 16, 8, 3)),
+    "tf32": (Tiles(16, 32, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
+    "tf32x3": (Tiles(16, 32, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
+}
+ARITHMETICS = tuple(_FORWARD)
 
 
-def choose_tiles(side: Side, arithmetic: Arithmetic, groups: int, batch: int, hidden: int) -> Tiles:
-    """Tiles for a problem.
+def candidates(side: Side, arithmetic: Arithmetic, capability: int) -> tuple[Tiles, ...]:
+    """Tiles for few rows, for most batches and, where there is a third, for large batches.
 
     Args:
-        side: the forward or the backward kernel.
+        side: the forward kernel without or with a tape, or the backward kernel.
         arithmetic: ``half`` for bfloat16 and float16, else the precision of float32 products.
-        groups: independent LSTMs G.
-        batch: windows B.
-        hidden: hidden units K.
+        capability: of the device, times ten.
     """
-    few, *more = _TILES[side, arithmetic]
+    if side == "backward":
+        return _BACKWARD[arithmetic]
+    if side == "forward" and arithmetic == "half" and capability >= HOPPER:
+        return _HOPPER_HALF
+    if arithmetic == "tf32x3" and capability < HOPPER:
+        return _AMPERE_TF32X3
+    return _FORWARD[arithmetic]
+
+
+def choose_tiles(
+    side: Side, arithmetic: Arithmetic, groups: int, batch: int, hidden: int, capability: int = HOPPER
+) -> Tiles:
+    """Tiles for G = ``groups``, B = ``batch`` and K = ``hidden``; other arguments as for :func:`candidates`."""
+    few, *more = candidates(side, arithmetic, capability)
     if batch <= FEWEST_ROWS:
         return few
     large = more[-1]
-    return large if groups * _tiles(batch, large.block_m) * _tiles(hidden, large.block_h) >= MANY_PROGRAMS else more[0]
+    programs = groups * _blocks(batch, large.block_m) * _blocks(hidden, large.block_h)
+    return large if programs >= MANY_PROGRAMS else more[0]
 
 
-def choose_block_i(features: int, tiles: Tiles) -> int:
-    """Depth of the product with the lowest layer's input of ``features`` columns."""
-    return NARROW_INPUT if features <= NARROW_INPUT else tiles.block_d
+def all_configurations(capability: int) -> Iterator[Configuration]:
+    """Every configuration that :func:`choose_tiles` can choose for devices of a capability.
+
+    The forward kernel without a tape is left out where it has the tiles of the one with a tape, which takes more.
+    """
+    for arithmetic in ARITHMETICS:
+        taped = candidates("taped", arithmetic, capability)
+        for side in ("forward", "taped", "backward"):
+            for tiles in candidates(side, arithmetic, capability):
+                if side != "forward" or tiles not in taped:
+                    yield Configuration(side, arithmetic, tiles, capability)
 
 
-def all_configurations() -> Iterator[Configuration]:
-    """Every configuration that the functions above can choose."""
-    for (side, arithmetic), choices in _TILES.items():
-        for tiles in choices:
-            depths = sorted({NARROW_INPUT, tiles.block_d}) if side == "forward" else [0]
-            for block_i in depths:
-                yield Configuration(side, arithmetic, tiles, block_i)
-
-
-def _tiles(size: int, block: int) -> int:
+def _blocks(size: int, block: int) -> int:
     return -(-size // block)
