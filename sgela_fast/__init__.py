@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sgela_fast.models.config import SGELAConfig
     from sgela_fast.models.sgela import build_model
     from sgela_fast.nn.locality_attention import LocalityAttention
+    from sgela_fast.ops.locality_attention import locality_attention
     from sgela_fast.pipeline import PipelineConfig, run_pipeline
     from sgela_fast.skeletons.archive import Archive
     from sgela_fast.skeletons.config import ConvertConfig, ReaderOptions, WalkerConfig, WindowConfig
@@ -75,6 +76,7 @@ _MODULES = {
     "import_checkpoint": "checkpoints.tf_import",
     "layout_names": "skeletons.layouts",
     "load_run": "checkpoints.run_folder",
+    "locality_attention": "ops.locality_attention",
     "run_pipeline": "pipeline",
     "train": "training.trainer",
     "write_walkers": "skeletons.walker",
@@ -109,6 +111,7 @@ __all__ = [
     "import_checkpoint",
     "layout_names",
     "load_run",
+    "locality_attention",
     "run_pipeline",
     "train",
     "write_walkers",

@@ -30,7 +30,7 @@ def choose_backend(wanted: Backend) -> BackendChoice:
     if wanted == "reference":
         return BackendChoice("reference", "as asked for")
     if wanted == "auto":
-        return BackendChoice("reference", "this release has no fused kernels yet")
+        return BackendChoice("reference", "the model does not use the fused ops yet")
     if wanted == "fused":
         raise ConfigError("backend 'fused' is not in this release; choose auto or reference")
     raise ConfigError(f"unknown backend {wanted!r}; choose auto, reference or fused")
