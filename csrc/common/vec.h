@@ -2,8 +2,8 @@
 //
 // Vec<float> also loads and stores bfloat16 and float16, rounding to nearest even. Loads and stores need no alignment;
 // those of `count` lanes touch `count` elements and no byte beyond. The translation unit defines SGELA_ISA, the name of
-// its namespace, before it includes this file: each instruction set then has functions of its own, and the linker cannot
-// take one set's copy for another's.
+// its namespace, before it includes this file: each instruction set then has functions of its own, and the linker
+// cannot take one set's copy for another's.
 #pragma once
 
 #ifndef SGELA_ISA
@@ -72,6 +72,15 @@ SGELA_INLINE Vec<T> broadcast(T x) {
 template <typename T>
 SGELA_INLINE Vec<T> zero() {
   return {typename Native<T>::Type{}};
+}
+
+// Keeps `x` in a register: a compiler may else load it again for every use.
+template <typename T>
+SGELA_INLINE Vec<T> held(Vec<T> x) {
+#if defined(__SSE2__)
+  asm("" : "+x"(x.lanes));
+#endif
+  return x;
 }
 
 // 0, 1, 2, ...
@@ -169,6 +178,57 @@ SGELA_INLINE T reduce_max(Vec<T> x) {
   return x.lanes[0];
 }
 
+#if defined(__SSE2__)
+SGELA_INLINE __m128 sum_of_quarters(Vec<float> x) {
+#if defined(__AVX512F__)
+  const __m256 halves =
+      _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, x.lanes, 0), _mm512_maskz_extractf32x8_ps(0xff, x.lanes, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+#elif defined(__AVX2__)
+  return _mm_add_ps(_mm256_castps256_ps128(x.lanes), _mm256_extractf128_ps(x.lanes, 1));
+#else
+  return x.lanes;
+#endif
+}
+
+SGELA_INLINE float reduce_add(Vec<float> x) {
+  __m128 sums = sum_of_quarters(x);
+  sums = _mm_add_ps(sums, _mm_movehl_ps(sums, sums));
+  return _mm_cvtss_f32(_mm_add_ss(sums, _mm_shuffle_ps(sums, sums, 1)));
+}
+
+SGELA_INLINE float reduce_max(Vec<float> x) {
+#if defined(__AVX512F__)
+  const __m256 halves =
+      _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, x.lanes, 0), _mm512_maskz_extractf32x8_ps(0xff, x.lanes, 1));
+  __m128 largest = _mm_max_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+#elif defined(__AVX2__)
+  __m128 largest = _mm_max_ps(_mm256_castps256_ps128(x.lanes), _mm256_extractf128_ps(x.lanes, 1));
+#else
+  __m128 largest = x.lanes;
+#endif
+  largest = _mm_max_ps(largest, _mm_movehl_ps(largest, largest));
+  return _mm_cvtss_f32(_mm_max_ss(largest, _mm_shuffle_ps(largest, largest, 1)));
+}
+
+// reduce_add() of four vectors at once, to the same digits.
+SGELA_INLINE void reduce_add(const Vec<float>& a, const Vec<float>& b, const Vec<float>& c, const Vec<float>& d,
+                             float (&sums)[4]) {
+  const __m128 x = sum_of_quarters(a), y = sum_of_quarters(b), z = sum_of_quarters(c), w = sum_of_quarters(d);
+  const __m128 xy = _mm_add_ps(_mm_movelh_ps(x, y), _mm_movehl_ps(y, x));
+  const __m128 zw = _mm_add_ps(_mm_movelh_ps(z, w), _mm_movehl_ps(w, z));
+  _mm_storeu_ps(sums, _mm_add_ps(_mm_shuffle_ps(xy, zw, 0x88), _mm_shuffle_ps(xy, zw, 0xdd)));
+}
+#else
+SGELA_INLINE void reduce_add(Vec<float> a, Vec<float> b, Vec<float> c, Vec<float> d, float (&sums)[4]) {
+  sums[0] = reduce_add(a), sums[1] = reduce_add(b), sums[2] = reduce_add(c), sums[3] = reduce_add(d);
+}
+#endif
+
+SGELA_INLINE void reduce_add(Vec<double> a, Vec<double> b, Vec<double> c, Vec<double> d, double (&sums)[4]) {
+  sums[0] = reduce_add(a), sums[1] = reduce_add(b), sums[2] = reduce_add(c), sums[3] = reduce_add(d);
+}
+
 // For instruction sets without a conversion of their own.
 inline float to_float(Float16 x) {
   const uint32_t exponent = x.bits >> 10 & 0x1f, significand = x.bits & 0x3ff;
@@ -237,6 +297,24 @@ SGELA_INLINE void store(T* to, Vec<T> x) {
   __builtin_memcpy(to, &x.lanes, sizeof(x.lanes));
 }
 
+// Past the caches, for results that do not fit them; `to` is aligned to the vector. fence() ends them.
+SGELA_INLINE void store_past_cache(float* to, Vec<float> x) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, x.lanes);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, x.lanes);
+#else
+  store(to, x);
+#endif
+}
+
+// Makes what store_past_cache() wrote visible to other threads.
+SGELA_INLINE void fence() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 SGELA_INLINE void store(BFloat16* to, Vec<float> x) {
   using Integers = Native<float>::Integers;
   const Integers bits = (Integers)x.lanes;
@@ -249,7 +327,8 @@ SGELA_INLINE void store(BFloat16* to, Vec<float> x) {
 
 SGELA_INLINE void store(Float16* to, Vec<float> x) {
 #if defined(__AVX512F__)
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_maskz_cvtps_ph(0xffff, x.lanes, _MM_FROUND_TO_NEAREST_INT));
+  const __m256i halves = _mm512_maskz_cvtps_ph(0xffff, x.lanes, _MM_FROUND_TO_NEAREST_INT);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), halves);
 #elif defined(__F16C__)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(x.lanes, _MM_FROUND_TO_NEAREST_INT));
 #else
@@ -283,12 +362,14 @@ struct ExpConstants<float> {
   static constexpr float kLowest = -105.0f, kHighest = 89.0f;
   static constexpr int kSignificand = 23, kBias = 127;
   // exp(r) = 1 + r + r^2 (c0 + c1 r + ...): relative error 3e-9 for |r| <= ln(2)/2.
-  static constexpr float kPolynomial[] = {0x1.000000p-1f, 0x1.55548ep-3f, 0x1.55545cp-5f, 0x1.123c84p-7f, 0x1.6db5ccp-10f};
+  static constexpr float kPolynomial[] = {0x1.000000p-1f, 0x1.55548ep-3f, 0x1.55545cp-5f, 0x1.123c84p-7f,
+                                          0x1.6db5ccp-10f};
 };
 
 template <>
 struct ExpConstants<double> {
-  static constexpr double kLog2E = 0x1.71547652b82fep+0, kLn2High = 0x1.62e42fefa0000p-1, kLn2Low = 0x1.cf79abc9e3b3ap-40;
+  static constexpr double kLog2E = 0x1.71547652b82fep+0;
+  static constexpr double kLn2High = 0x1.62e42fefa0000p-1, kLn2Low = 0x1.cf79abc9e3b3ap-40;
   static constexpr double kRound = 0x1.8p+52;
   static constexpr double kLowest = -746.0, kHighest = 710.0;
   static constexpr int kSignificand = 52, kBias = 1023;
@@ -310,10 +391,7 @@ SGELA_INLINE Vec<T> power_of_two(Vec<T> n) {
 template <typename T>
 SGELA_INLINE Vec<T> round_to_integer(Vec<T> x) {
   const Vec<T> magic = broadcast(ExpConstants<T>::kRound);
-  // The two additions must not be folded into nothing.
-  Vec<T> shifted = x + magic;
-  asm("" : "+x"(shifted.lanes));
-  return shifted - magic;
+  return (x + magic) - magic;
 }
 
 // x = n ln 2 + r with |r| <= ln(2)/2; returns exp(r) - 1.
@@ -339,6 +417,26 @@ SGELA_INLINE Vec<T> exp(Vec<T> x) {
   // In two steps: 2^n itself may lie outside the normal numbers.
   const Vec<T> half = round_to_integer(n * broadcast(T(0.5)));
   return y * power_of_two(half) * power_of_two(n - half);
+}
+
+// log(x) within 2 ulp for normal numbers x > 0; NaN for NaN.
+template <typename T>
+SGELA_INLINE Vec<T> log(Vec<T> x) {
+  using Constants = ExpConstants<T>;
+  using Integers = typename Native<T>::Integers;
+  using Type = typename Native<T>::Type;
+  // x = 2^n m with sqrt(1/2) <= m < sqrt(2), and log(m) = 2 atanh((m - 1) / (m + 1)).
+  const Integers low = (Integers)broadcast(T(0.70710678118654752)).lanes, shifted = (Integers)x.lanes - low;
+  const Integers significand = ((Integers{} + 1) << Constants::kSignificand) - 1;
+  const Vec<T> m{(Type)((shifted & significand) + low)};
+  const Vec<T> n{__builtin_convertvector(shifted >> Constants::kSignificand, Type)};
+  const Vec<T> f = m - broadcast(T(1)), s = f / (m + broadcast(T(1))), s2 = s * s;
+  constexpr int kTerms = sizeof(T) == 4 ? 5 : 11;
+  Vec<T> q = broadcast(T(2) / (2 * kTerms + 1));
+  for (int i = kTerms - 1; i >= 1; --i) q = fma(q, s2, broadcast(T(2) / (2 * i + 1)));
+  // 2 s = f - s f, whose rounding errors are those of small terms.
+  const Vec<T> tail = fma(n, broadcast(Constants::kLn2Low), s * (s2 * q - f));
+  return fma(n, broadcast(Constants::kLn2High), f + tail) + x * broadcast(T(0));
 }
 
 // exp(x) - 1 within 2 ulp for x <= 0, and for positive x up to 80.

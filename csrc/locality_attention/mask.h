@@ -1,7 +1,7 @@
 // The locality mask (Eq. 5): l = exp(-(j - p)^2 / (2 sigma^2)), or 1 - l by expm1 where the loss needs it.
 //
-// Without a tensor of centers the mask depends on j + t or j - t alone: one table serves all sequences and rows, and row
-// t reads it from an offset of its own. With centers every row is computed where it is used.
+// Without a tensor of centers the mask depends on j + t or j - t alone: one table serves all sequences and rows, and
+// row t reads it from an offset of its own. With centers every row is computed where it is used.
 #pragma once
 
 #include "common/vec.h"

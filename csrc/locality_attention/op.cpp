@@ -27,8 +27,9 @@ using Results = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 // Multiplications and additions that are worth handing to another thread.
 constexpr int64_t kWorkOfAThread = 1 << 20;
-// Up to this many keys, or with this few queries, a sequence is worked on as a whole.
-constexpr int64_t kKeysOfRows = 32, kQueriesOfRows = 4;
+// Sequences of up to this many scores, or with this few query rows, are worked on as a whole: there the kernels for
+// short sequences are faster, forward because tiles pack their keys, backward because tiles compute the scores twice.
+constexpr int64_t kForwardScores = 96 * 96, kBackwardScores = 128 * 128, kFewQueries = 4;
 constexpr int64_t kTileRows = 192, kSmallestTile = 24;
 
 const Kernels& chosen_kernels(Storage storage) {
@@ -170,7 +171,8 @@ class Buffer {
   std::unique_ptr<char[]> large_;
 };
 
-void fill_mask(Attention& p, const Kernels& kernels, ScalarType exact, bool of_key, Buffer& table, Buffer& of_key_table) {
+void fill_mask(Attention& p, const Kernels& kernels, ScalarType exact, bool of_key, Buffer& table,
+               Buffer& of_key_table) {
   if (p.mode == Mode::kBas || p.direction == 0) return;
   const int64_t entries = p.queries + p.keys + kernels.panel;
   void* mask = table.take(entries, exact);
@@ -182,8 +184,8 @@ void fill_mask(Attention& p, const Kernels& kernels, ScalarType exact, bool of_k
   p.mask_of_key = mask;
 }
 
-bool works_on_whole_sequences(const Attention& p) {
-  return p.keys <= kKeysOfRows || p.queries <= kQueriesOfRows;
+bool works_on_whole_sequences(const Attention& p, int64_t scores) {
+  return p.queries * p.keys <= scores || p.queries <= kFewQueries;
 }
 
 int64_t tiles_of(int64_t rows, int64_t tile_rows) { return (rows + tile_rows - 1) / tile_rows; }
@@ -212,7 +214,7 @@ void over_tiles(const Attention& p, int64_t rows, int64_t others, int64_t produc
 void run(Forward& p, const Kernels& kernels, ScalarType exact) {
   Buffer table, row_loss;
   fill_mask(p, kernels, exact, false, table, table);
-  if (works_on_whole_sequences(p)) {
+  if (works_on_whole_sequences(p, kForwardScores)) {
     torch::stable::parallel_for(0, p.sequences(), grain_of(p, p.queries, p.keys, 1),
                                 [&](int64_t begin, int64_t end) { kernels.rows_forward(p, begin, end); });
     return;
@@ -226,7 +228,7 @@ void run(Forward& p, const Kernels& kernels, ScalarType exact) {
 
 void run(Backward& p, const Kernels& kernels, ScalarType exact) {
   Buffer table, of_key_table, delta;
-  const bool whole = works_on_whole_sequences(p);
+  const bool whole = works_on_whole_sequences(p, kBackwardScores);
   fill_mask(p, kernels, exact, !whole, table, of_key_table);
   if (whole) {
     torch::stable::parallel_for(0, p.sequences(), grain_of(p, p.queries, p.keys, 3),

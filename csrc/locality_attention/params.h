@@ -30,8 +30,8 @@ struct Attention {
   double window = 0;  // infinity for none
   double scale = 1;
   Mode mode = Mode::kLas;
-  // (Tq + Tk - 1 and one panel) of A: l for mbas, 1 - l for las, by the distance of key and expected position. Null for
-  // bas and for centers.
+  // (Tq + Tk - 1 and one panel) of A: l for mbas, 1 - l for las, by the distance of key and expected position. Null
+  // for bas and for centers.
   const void* mask = nullptr;
   // The table for a key that reads it for consecutive query rows; may be the same.
   const void* mask_of_key = nullptr;

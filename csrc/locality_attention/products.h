@@ -1,7 +1,7 @@
 // Register-blocked products of a few rows: dot products of rows with rows, and sums of rows with weights.
 //
-// Rows are padded with zeros to whole vectors, in place if they already are whole, else in scratch; so the loops have no
-// tails, and only stores do. A block of kBlock rows by kColumns vectors stays in registers.
+// Rows are padded with zeros to whole vectors, in place if they already are whole, else in scratch; so the loops have
+// no tails, and only stores do. A block of kBlock rows by kColumns vectors stays in registers.
 #pragma once
 
 #include "locality_attention/mask.h"
@@ -57,16 +57,32 @@ SGELA_INLINE Rows<A> stage(const S* from, int64_t stride, int64_t rows, int64_t 
 
 template <int kRows, int kOthers, typename A>
 SGELA_INLINE void dot_block(Rows<A> a, Rows<A> b, int64_t padded, A* out, int64_t out_stride) {
-  Vec<A> sums[kRows][kOthers] = {};
+  Vec<A> sums[kRows][kOthers];
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int n = 0; n < kOthers; ++n) sums[m][n] = zero<A>();
+  }
   for (int64_t i = 0; i < padded; i += Vec<A>::kLanes) {
     Vec<A> others[kOthers];
+#pragma GCC unroll 4
     for (int n = 0; n < kOthers; ++n) others[n] = load(b.data + n * b.stride + i);
+#pragma GCC unroll 8
     for (int m = 0; m < kRows; ++m) {
-      const Vec<A> x = load(a.data + m * a.stride + i);
+      const Vec<A> x = held(load(a.data + m * a.stride + i));
+#pragma GCC unroll 4
       for (int n = 0; n < kOthers; ++n) sums[m][n] = fma(x, others[n], sums[m][n]);
     }
   }
-  for (int m = 0; m < kRows; ++m) {
+  int m = 0;
+  if constexpr (kOthers == 2) {
+    for (; m + 2 <= kRows; m += 2) {
+      A four[4];
+      reduce_add(sums[m][0], sums[m][1], sums[m + 1][0], sums[m + 1][1], four);
+      for (int i = 0; i < 4; ++i) out[(m + i / 2) * out_stride + i % 2] = four[i];
+    }
+  }
+  for (; m < kRows; ++m) {
     for (int n = 0; n < kOthers; ++n) out[m * out_stride + n] = reduce_add(sums[m][n]);
   }
 }
@@ -108,66 +124,97 @@ struct Weighted {
   int64_t count;
 };
 
-template <int kRows, int kVectors, typename A>
-SGELA_INLINE void add_weighted(const Weighted<A>& term, int64_t column, Vec<A> (&sums)[kRows][kVectors]) {
-  const A* weights = term.weights;
-  const A* row = term.rows.data + column;
-  for (int64_t n = 0; n < term.count; ++n, weights += term.by_row, row += term.rows.stride) {
-    Vec<A> x[kVectors];
-    for (int c = 0; c < kVectors; ++c) x[c] = load(row + c * Vec<A>::kLanes);
-    for (int m = 0; m < kRows; ++m) {
-      const Vec<A> weight = broadcast(weights[m * term.by_result]);
-      for (int c = 0; c < kVectors; ++c) sums[m][c] = fma(weight, x[c], sums[m][c]);
-    }
-  }
-}
-
-template <int kRows, int kVectors, typename S, typename A>
+// Sums of kVectors vectors of columns from `column` on; the last may reach beyond the last column if not kWhole.
+template <int kRows, int kVectors, bool kWhole, bool kPastCache, typename S, typename A>
 SGELA_INLINE void combine_block(const Weighted<A>* terms, int count, int64_t column, S* out, int64_t columns) {
   constexpr int kLanes = Vec<A>::kLanes;
-  Vec<A> sums[kRows][kVectors] = {};
-  add_weighted(terms[0], column, sums);
-  if (count > 1) add_weighted(terms[1], column, sums);
+  Vec<A> sums[kRows][kVectors];
+#pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kVectors; ++c) sums[m][c] = zero<A>();
+  }
+  for (const Weighted<A>* term = terms; term < terms + count; ++term) {
+    const A* weights = term->weights;
+    const A* row = term->rows.data + column;
+    for (int64_t n = 0; n < term->count; ++n, weights += term->by_row, row += term->rows.stride) {
+      Vec<A> x[kVectors];
+#pragma GCC unroll 4
+      for (int c = 0; c < kVectors; ++c) x[c] = load(row + c * kLanes);
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        const Vec<A> weight = broadcast(weights[m * term->by_result]);
+#pragma GCC unroll 4
+        for (int c = 0; c < kVectors; ++c) sums[m][c] = fma(weight, x[c], sums[m][c]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 4
     for (int c = 0; c < kVectors; ++c) {
-      const int64_t first = column + c * kLanes;
-      S* target = out + m * columns + first;
-      if (first + kLanes <= columns) {
+      S* target = out + m * columns + column + c * kLanes;
+      if constexpr (kPastCache) {
+        store_past_cache(target, sums[m][c]);
+      } else if constexpr (kWhole) {
         store(target, sums[m][c]);
       } else {
-        store_first(target, sums[m][c], static_cast<int>(columns - first));
+        store_first(target, sums[m][c], static_cast<int>(columns - column - c * kLanes));
       }
     }
   }
 }
 
-template <int kRows, typename S, typename A>
+template <int kRows, bool kPastCache = false, typename S, typename A>
 void combine_of(const Weighted<A>* terms, int count, S* out, int64_t columns) {
   constexpr int64_t kLanes = Vec<A>::kLanes;
   int64_t column = 0;
-  for (; column + (kColumns - 1) * kLanes < columns; column += kColumns * kLanes) {
-    combine_block<kRows, kColumns>(terms, count, column, out, columns);
+  for (; column + kColumns * kLanes <= columns; column += kColumns * kLanes) {
+    combine_block<kRows, kColumns, true, kPastCache>(terms, count, column, out, columns);
   }
-  for (; column < columns; column += kLanes) combine_block<kRows, 1>(terms, count, column, out, columns);
+  for (; column + kLanes <= columns; column += kLanes) {
+    combine_block<kRows, 1, true, false>(terms, count, column, out, columns);
+  }
+  if (column < columns) combine_block<kRows, 1, false, false>(terms, count, column, out, columns);
+}
+
+// Results of this many bytes and more do not stay in a cache, and may as well be written past it.
+inline constexpr int64_t kLargerThanCaches = 16 << 20;
+
+// Whether combine() may write `rows` rows of `columns` past the caches: whole lines only.
+template <typename S>
+SGELA_INLINE bool goes_past_caches(const void* out, int64_t rows, int64_t columns) {
+  constexpr int64_t kBlockBytes = kColumns * kVectorBytes;
+  const int64_t row_bytes = columns * static_cast<int64_t>(sizeof(S));
+  const bool whole_lines = kBlockBytes % 64 == 0 && row_bytes % kBlockBytes == 0;
+  return whole_lines && rows * row_bytes >= kLargerThanCaches && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+}
+
+template <bool kPastCache, typename S, typename A>
+SGELA_INLINE void combine_to(const Weighted<A>* terms, int count, int rows, S* out, int64_t columns) {
+  switch (rows) {
+    case 1:
+      return combine_of<1, kPastCache>(terms, count, out, columns);
+    case 2:
+      return combine_of<2, kPastCache>(terms, count, out, columns);
+    case 3:
+      return combine_of<3, kPastCache>(terms, count, out, columns);
+    case 4:
+      return combine_of<4, kPastCache>(terms, count, out, columns);
+    case 5:
+      return combine_of<5, kPastCache>(terms, count, out, columns);
+    default:
+      return combine_of<6, kPastCache>(terms, count, out, columns);
+  }
 }
 
 // Rows of the result, contiguous: the sum of one or two weighted sums of rows; for m < rows <= kBlock.
 template <typename S, typename A>
-SGELA_INLINE void combine(const Weighted<A>* terms, int count, int rows, S* out, int64_t columns) {
-  switch (rows) {
-    case 1:
-      return combine_of<1>(terms, count, out, columns);
-    case 2:
-      return combine_of<2>(terms, count, out, columns);
-    case 3:
-      return combine_of<3>(terms, count, out, columns);
-    case 4:
-      return combine_of<4>(terms, count, out, columns);
-    case 5:
-      return combine_of<5>(terms, count, out, columns);
-    default:
-      return combine_of<6>(terms, count, out, columns);
+SGELA_INLINE void combine(const Weighted<A>* terms, int count, int rows, S* out, int64_t columns, bool past_cache) {
+  if constexpr (sizeof(S) == 4) {
+    if (past_cache) return combine_to<true>(terms, count, rows, out, columns);
   }
+  combine_to<false>(terms, count, rows, out, columns);
 }
 
 // Rows of a block when `rows` are cut into blocks of at most kBlock, as even as can be.

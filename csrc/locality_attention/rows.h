@@ -75,6 +75,16 @@ SGELA_INLINE bool fill_bias(const uint8_t* padding, int64_t stride, int64_t keys
   return any;
 }
 
+// Row `row` of the sequence after `sequence`, if there is one: short rows a stride apart are too little for the
+// processor's own prefetching.
+template <typename S>
+SGELA_INLINE void prefetch_next(const Strided& tensor, int64_t inner, int64_t sequence, int64_t end, int64_t row,
+                                int64_t columns) {
+  if (sequence + 1 >= end) return;
+  const S* next = sequence_of<S>(tensor, inner, sequence + 1) + row * tensor.row;
+  for (int64_t i = 0; i < columns; i += 64 / static_cast<int64_t>(sizeof(S))) __builtin_prefetch(next + i);
+}
+
 template <typename S>
 void rows_forward(const Forward& p, int64_t begin, int64_t end) {
   using A = typename AccumulationOf<S>::Type;
@@ -93,6 +103,7 @@ void rows_forward(const Forward& p, int64_t begin, int64_t end) {
   const A scale = static_cast<A>(p.scale);
   bool any = fill_bias<A>(nullptr, 0, p.keys, keys, bias);
   const int block = even_block(p.queries);
+  const bool past_cache = goes_past_caches<S>(p.context, p.sequences() * p.queries, p.width);
   for (int64_t sequence = begin; sequence < end; ++sequence) {
     if (p.padding.data != nullptr) {
       any = fill_bias(sequence_of<uint8_t>(p.padding, p.inner, sequence), p.padding.row, p.keys, keys, bias);
@@ -115,6 +126,8 @@ void rows_forward(const Forward& p, int64_t begin, int64_t end) {
       dots(some, rows, key, p.keys, features, scores, keys);
       for (int m = 0; m < rows; ++m) {
         const int64_t row = first + m;
+        prefetch_next<S>(p.query, p.inner, sequence, end, row, p.features);
+        if (row < p.keys) prefetch_next<S>(p.key, p.inner, sequence, end, row, p.features);
         const A center = centers == nullptr ? A(0) : centers[row * p.centers.row];
         const A* mask = mask_row(p, row, center, 0, keys, mask_scratch);
         RowSums<A> sums{kInfinity<A>, 0, 0};
@@ -128,10 +141,11 @@ void rows_forward(const Forward& p, int64_t begin, int64_t end) {
         loss += sums.loss;
       }
       const Weighted<A> term{scores, keys, 1, value, p.keys};
-      combine(&term, 1, rows, context + first * p.width, p.width);
+      combine(&term, 1, rows, context + first * p.width, p.width, past_cache);
     }
     static_cast<A*>(p.loss)[sequence] = loss;
   }
+  if (past_cache) fence();
 }
 
 }  // namespace sgela::SGELA_ISA

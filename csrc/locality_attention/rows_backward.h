@@ -80,7 +80,8 @@ void rows_backward(const Backward& p, int64_t begin, int64_t end) {
   constexpr int64_t kLanes = Vec<A>::kLanes;
   const int64_t keys = rounded_up(p.keys, kLanes), features = rounded_up(p.features, kLanes);
   const int64_t width = rounded_up(p.width, kLanes);
-  const int64_t query_size = staging_size<S>(p.queries, p.features), upstream_size = staging_size<S>(p.queries, p.width);
+  const int64_t query_size = staging_size<S>(p.queries, p.features);
+  const int64_t upstream_size = staging_size<S>(p.queries, p.width);
   const int64_t key_size = staging_size<S>(p.keys, p.features);
   const int64_t value_size = p.value_is_key ? 0 : staging_size<S>(p.keys, p.width);
   Scratch<A> scratch(query_size + upstream_size + key_size + value_size + 2 * (p.queries + 1) * keys, 8);
@@ -94,6 +95,8 @@ void rows_backward(const Backward& p, int64_t begin, int64_t end) {
   A* mask_scratch = scratch.take(keys);
   const A scale = static_cast<A>(p.scale);
   fill_bias<A>(nullptr, 0, p.keys, keys, bias);
+  const bool query_past_cache = goes_past_caches<S>(p.grad_query, p.sequences() * p.queries, p.features);
+  const bool key_past_cache = goes_past_caches<S>(p.grad_key, p.sequences() * p.keys, p.features);
   const int query_block = even_block(p.queries), key_block = even_block(p.keys);
   for (int64_t sequence = begin; sequence < end; ++sequence) {
     if (p.padding.data != nullptr) {
@@ -119,6 +122,9 @@ void rows_backward(const Backward& p, int64_t begin, int64_t end) {
       dots(from_row(query, first), rows, key, p.keys, features, scores + first * keys, keys);
       dots(from_row(upstream, first), rows, value, p.keys, width, gradients + first * keys, keys);
       for (int64_t row = first; row < first + rows; ++row) {
+        prefetch_next<S>(p.query, p.inner, sequence, end, row, p.features);
+        prefetch_next<S>(p.grad_context, p.inner, sequence, end, row, p.width);
+        if (row < p.keys) prefetch_next<S>(p.key, p.inner, sequence, end, row, p.features);
         const A center = centers == nullptr ? A(0) : centers[row * p.centers.row];
         const A normaliser = log_sum[row * p.log_sum.row];
         if (p.grad_centers != nullptr) {
@@ -130,7 +136,7 @@ void rows_backward(const Backward& p, int64_t begin, int64_t end) {
                              mask_row(p, row, center, 0, keys, mask_scratch), keys, scale, normaliser, twice_grad_loss);
       }
       const Weighted<A> term{scores + first * keys, keys, 1, key, p.keys};
-      combine(&term, 1, rows, grad_query + first * p.features, p.features);
+      combine(&term, 1, rows, grad_query + first * p.features, p.features, query_past_cache);
     }
 
     S* grad_key = static_cast<S*>(p.grad_key) + sequence * p.keys * p.features;
@@ -139,10 +145,12 @@ void rows_backward(const Backward& p, int64_t begin, int64_t end) {
       const int rows = static_cast<int>(p.keys - first < key_block ? p.keys - first : key_block);
       const Weighted<A> terms[] = {{scores + first, 1, keys, query, p.queries},
                                    {gradients + first, 1, keys, upstream, p.queries}};
-      combine(terms, p.value_is_key ? 2 : 1, rows, grad_key + first * p.features, p.features);
-      if (!p.value_is_key) combine(terms + 1, 1, rows, grad_value + first * p.width, p.width);
+      combine(terms, p.value_is_key ? 2 : 1, rows, grad_key + first * p.features, p.features,
+              key_past_cache);
+      if (!p.value_is_key) combine(terms + 1, 1, rows, grad_value + first * p.width, p.width, false);
     }
   }
+  if (query_past_cache || key_past_cache) fence();
 }
 
 }  // namespace sgela::SGELA_ISA

@@ -39,7 +39,9 @@ class Scratch {
   A* next_;
 };
 
-SGELA_INLINE float log_of(float x) { return __builtin_logf(x); }
-SGELA_INLINE double log_of(double x) { return __builtin_log(x); }
+template <typename A>
+SGELA_INLINE A log_of(A x) {
+  return log(broadcast(x)).lanes[0];
+}
 
 }  // namespace sgela::SGELA_ISA

@@ -1,8 +1,8 @@
 // What the kernels for long sequences share: sizes of tiles, packing of rows into panels, rows as the left operand.
 //
-// A tile is up to tile_rows rows of one sequence, which one thread owns, against up to kTileKeys rows of the other side.
-// Products run through common/gemm.h: a row's result depends neither on the rows beside it nor on the tiling of its side,
-// so threads may share the tiles in any way.
+// A tile is up to tile_rows rows of one sequence, which one thread owns, against up to kTileKeys rows of the other
+// side. Products run through common/gemm.h: a row's result depends neither on the rows beside it nor on the tiling of
+// its side, so threads may share the tiles in any way.
 #pragma once
 
 #include "common/gemm.h"

@@ -2,8 +2,8 @@
 // walks over the keys (grad_query, grad_centers, and delta of every row), the second owns tiles of keys and walks over
 // the query rows (grad_key, grad_value). No sum is shared, so nothing depends on the number of threads.
 //
-// Memory: the first pass reads query, key, value, context and grad_context, the second all but context; the gradients are
-// written once. Nothing larger than two tiles of scores is kept.
+// Memory: the first pass reads query, key, value, context and grad_context, the second all but context; the gradients
+// are written once. Nothing larger than two tiles of scores is kept.
 #pragma once
 
 #include "locality_attention/tiles.h"
@@ -24,8 +24,8 @@ SGELA_INLINE A delta_of(const S* upstream, const S* context, int64_t width, A fr
   return reduce_add(sum) + from_loss;
 }
 
-// Scores to scaled gradients of the scores, `gradients` = dC . v to the weights of dC in grad_value, for the pairs of one
-// vector: of a query row with keys, or of a key with query rows.
+// Scores to scaled gradients of the scores, `gradients` = dC . v to the weights of dC in grad_value, for the pairs of
+// one vector: of a query row with keys, or of a key with query rows.
 template <Mode kMode, typename A>
 SGELA_INLINE void pair_backward(A* scores, A* gradients, Vec<A> bias, const A* mask, Vec<A> log_sum, Vec<A> delta,
                                 A scale, A twice_grad_loss) {
@@ -110,8 +110,7 @@ void tiles_grad_query(const Backward& p, int64_t tile_rows, int64_t begin, int64
     const Rows<A> query = left_operand(sequence_of<S>(p.query, p.inner, tile.sequence) + tile.first * p.query.row,
                                        p.query.row, tile.rows, p.features, staged_query);
     const S* grad_context = sequence_of<S>(p.grad_context, p.inner, tile.sequence) + tile.first * p.grad_context.row;
-    const Rows<A> upstream =
-        left_operand(grad_context, p.grad_context.row, tile.rows, p.width, staged_upstream);
+    const Rows<A> upstream = left_operand(grad_context, p.grad_context.row, tile.rows, p.width, staged_upstream);
     const S* context = sequence_of<S>(p.context, p.inner, tile.sequence) + tile.first * p.context.row;
     const S* key = sequence_of<S>(p.key, p.inner, tile.sequence);
     const S* value = sequence_of<S>(p.value, p.inner, tile.sequence);
@@ -144,7 +143,8 @@ void tiles_grad_query(const Backward& p, int64_t tile_rows, int64_t begin, int64
       }
       multiply(tile.rows, padded, p.width, upstream.data, upstream.stride, columns, gradients, tile_keys, false);
       for (int64_t m = 0; m < tile.rows; ++m) {
-        const A center = centers == nullptr ? A(0) : centers[m * p.centers.row], normaliser = log_sum[m * p.log_sum.row];
+        const A center = centers == nullptr ? A(0) : centers[m * p.centers.row];
+        const A normaliser = log_sum[m * p.log_sum.row];
         A *row = scores + m * tile_keys, *row_gradients = gradients + m * tile_keys;
         if (grad_centers != nullptr) {
           grad_centers[m] += center_gradient(p, row, row_gradients, bias, center, first, padded, normaliser,

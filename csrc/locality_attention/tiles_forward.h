@@ -1,10 +1,10 @@
 // Long sequences, forward: one thread owns a tile of query rows and walks over the keys, tile by tile, with an online
 // softmax.
 //
-// Beside the sum Z of exp(s - m), with m the largest score so far, a row keeps sum exp(2 (s - m)) (1 - l)^2 for the loss
-// and, for a detached target, sum exp(2 (s - m)) (1 - l): all are rescaled when m moves, and the loss is the former over
-// Z^2. Memory: query, key and value are read, context is written; keys and values are packed once for each tile of query
-// rows, and nothing larger than a tile of scores is kept.
+// Beside the sum Z of exp(s - m), with m the largest score so far, a row keeps sum exp(2 (s - m)) (1 - l)^2 for the
+// loss and, for a detached target, sum exp(2 (s - m)) (1 - l): all are rescaled when m moves, and the loss is the
+// former over Z^2. Memory: query, key and value are read, context is written; keys and values are packed once for each
+// tile of query rows, and nothing larger than a tile of scores is kept.
 #pragma once
 
 #include "locality_attention/tiles.h"
@@ -74,8 +74,8 @@ void tiles_forward(const Forward& p, int64_t tile_rows, int64_t begin, int64_t e
   using A = typename AccumulationOf<S>::Type;
   const int64_t tile_keys = at_most(in_panels<A>(p.keys), kTileKeys), width = in_panels<A>(p.width);
   const int64_t query_size = left_operand_size<S>(tile_rows, p.features);
-  Scratch<A> scratch(query_size + tile_keys * (p.features + width) + tile_rows * (tile_keys + width + 4) + 2 * tile_keys,
-                     7);
+  const int64_t panels_size = tile_keys * (p.features + width);
+  Scratch<A> scratch(query_size + panels_size + tile_rows * (tile_keys + width + 4) + 2 * tile_keys, 8);
   A* staged_query = scratch.take(query_size);
   A* key_panels = scratch.take(tile_keys * p.features);
   A* value_panels = scratch.take(tile_keys * width);
