@@ -87,7 +87,8 @@ def batched_lstm(
             layer; the others grow by 1 / (1 - dropout). Drawn from torch's generator of the device.
         training: whether dropout applies.
         backend: ``fused`` (the compiled kernels, or batched products on CUDA devices), ``reference`` (plain PyTorch) or
-            ``auto``: ``fused`` wherever it has been run and compared (now: the CPU), else ``reference``.
+            ``auto``: ``fused`` wherever it has been run and compared (now: the CPU), else ``reference``. Derivatives by
+            ``torch.func.grad`` and its kin are the reference's alone.
 
     Returns:
         ``output`` ``(G, B, T, K)`` and the final ``(h, c)``, each ``(L, G, B, K)``, in the input's dtype.
@@ -165,9 +166,19 @@ def _use_fused(input: Tensor, backend: Backend) -> bool:
         return False
     device = input.device.type
     missing = why_not_fused(device, input.dtype)
+    if missing is None and _differentiated_by_torch_func():
+        missing = "torch.func's derivatives (grad, vjp, jvp, jacrev) do not reach custom ops"
     if backend == "fused" and missing is not None:
         raise RuntimeError(f"batched_lstm cannot run fused: {missing}, or use backend='reference'")
     return missing is None and (backend == "fused" or device in _PROVEN)
+
+
+def _differentiated_by_torch_func() -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    kinds = torch._C._functorch.TransformType
+    transforms = torch._C._functorch.get_interpreter_stack() or []
+    return any(transform.key() in (kinds.Grad, kinds.Jvp) for transform in transforms)
 
 
 def _fake_forward(input: Tensor, weights: list[Tensor], *rest: Any) -> tuple[Tensor, ...]:
