@@ -1,7 +1,7 @@
 // The table of kernels of one instruction set. SGELA_ISA names it; each file that includes this is compiled for it.
 #pragma once
 
-#include "locality_attention/tiles_backward.h"
+#include "locality_attention/tiles_backward_sequence.h"
 #include "locality_attention/tiles_forward.h"
 
 namespace sgela::SGELA_ISA {
@@ -18,6 +18,7 @@ constexpr Kernels kKernelsOf = {
     &rows_backward<S>,
     &tiles_forward<S>,
     &add_row_losses<typename AccumulationOf<S>::Type>,
+    &tiles_backward<S>,
     &tiles_grad_query<S>,
     &tiles_grad_key<S>,
 };

@@ -27,9 +27,9 @@ using Results = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 // Multiplications and additions that are worth handing to another thread.
 constexpr int64_t kWorkOfAThread = 1 << 20;
-// Sequences of up to this many scores, or with this few query rows, are worked on as a whole: there the kernels for
-// short sequences are faster, forward because tiles pack their keys, backward because tiles compute the scores twice.
-constexpr int64_t kForwardScores = 96 * 96, kBackwardScores = 128 * 128, kFewQueries = 4;
+// Sequences of up to this many scores, or with this few query rows, are worked on as a whole in L1 and L2: tiles pack
+// their keys first, which pays for more.
+constexpr int64_t kScoresOfRows = 96 * 96, kFewQueries = 4;
 constexpr int64_t kTileRows = 192, kSmallestTile = 24;
 
 const Kernels& chosen_kernels(Storage storage) {
@@ -184,9 +184,7 @@ void fill_mask(Attention& p, const Kernels& kernels, ScalarType exact, bool of_k
   p.mask_of_key = mask;
 }
 
-bool works_on_whole_sequences(const Attention& p, int64_t scores) {
-  return p.queries * p.keys <= scores || p.queries <= kFewQueries;
-}
+bool is_short(const Attention& p) { return p.queries * p.keys <= kScoresOfRows || p.queries <= kFewQueries; }
 
 int64_t tiles_of(int64_t rows, int64_t tile_rows) { return (rows + tile_rows - 1) / tile_rows; }
 
@@ -214,7 +212,7 @@ void over_tiles(const Attention& p, int64_t rows, int64_t others, int64_t produc
 void run(Forward& p, const Kernels& kernels, ScalarType exact) {
   Buffer table, row_loss;
   fill_mask(p, kernels, exact, false, table, table);
-  if (works_on_whole_sequences(p, kForwardScores)) {
+  if (is_short(p)) {
     torch::stable::parallel_for(0, p.sequences(), grain_of(p, p.queries, p.keys, 1),
                                 [&](int64_t begin, int64_t end) { kernels.rows_forward(p, begin, end); });
     return;
@@ -228,11 +226,16 @@ void run(Forward& p, const Kernels& kernels, ScalarType exact) {
 
 void run(Backward& p, const Kernels& kernels, ScalarType exact) {
   Buffer table, of_key_table, delta;
-  const bool whole = works_on_whole_sequences(p, kBackwardScores);
-  fill_mask(p, kernels, exact, !whole, table, of_key_table);
-  if (whole) {
+  fill_mask(p, kernels, exact, !is_short(p), table, of_key_table);
+  if (is_short(p)) {
     torch::stable::parallel_for(0, p.sequences(), grain_of(p, p.queries, p.keys, 3),
                                 [&](int64_t begin, int64_t end) { kernels.rows_backward(p, begin, end); });
+    return;
+  }
+  // With a thread for every sequence the scores are computed once, else tiles are shared out; to the same digits.
+  if (p.sequences() >= static_cast<int64_t>(torch::stable::get_num_threads())) {
+    torch::stable::parallel_for(0, p.sequences(), 1,
+                                [&](int64_t begin, int64_t end) { kernels.tiles_backward(p, begin, end); });
     return;
   }
   p.delta = delta.take(p.sequences() * p.queries, exact);
