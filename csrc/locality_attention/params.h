@@ -67,7 +67,8 @@ struct Kernels {
   // Whole sequences `begin` to `end`.
   void (*rows_forward)(const Forward&, int64_t begin, int64_t end);
   void (*rows_backward)(const Backward&, int64_t begin, int64_t end);
-  // tiles_backward takes whole sequences; the others tiles `begin` to `end`, of up to `tile_rows` query rows of one sequence, or keys in grad_key.
+  // Tiles `begin` to `end`, of up to `tile_rows` query rows of one sequence, or keys in grad_key; tiles_backward takes
+  // whole sequences.
   void (*tiles_forward)(const Forward&, int64_t tile_rows, int64_t begin, int64_t end);
   void (*add_row_losses)(const Forward&);
   void (*tiles_backward)(const Backward&, int64_t begin, int64_t end);

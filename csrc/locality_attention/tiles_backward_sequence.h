@@ -97,7 +97,8 @@ void tiles_backward(const Backward& p, int64_t begin, int64_t end) {
         pack_as_rows(key + first * p.key.row, p.key.row, count, p.features, key_rows);
         multiply(rows, features, count, scores, tile_keys, key_rows, query_sums, features, true);
         pack_rows<kTileRows>([&](int64_t m) { return scores + m * tile_keys; }, rows, count, transposed);
-        multiply<A, true>(count, features, rows, transposed, 0, query_rows, key_sums + first * features, features, true);
+        multiply<A, true>(count, features, rows, transposed, 0, query_rows, key_sums + first * features, features,
+                          true);
         pack_rows<kTileRows>([&](int64_t m) { return gradients + m * tile_keys; }, rows, count, transposed);
         multiply<A, true>(count, width, rows, transposed, 0, upstream_rows, value_sums + first * width, width, true);
       }
