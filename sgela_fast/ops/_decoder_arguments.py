@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal, get_args
 
 from torch import Tensor
 
 from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend
 from sgela_fast.reference.attention_decoder import DecoderWeights
-from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState
+from sgela_fast.reference.batched_lstm import LSTMState
 
 Outputs = Literal["context", "all"]
 
@@ -65,41 +64,35 @@ def check_tensors(
     if attends and weights.fusion is None:
         raise ValueError("weights.fusion is None; attention needs W_att, (G, K, 2K)")
     joints = weights.output.shape[1]
-    wanted: dict[str, tuple[int, ...]] = {
-        "weights.key": (groups, hidden, hidden),
-        "weights.fusion": (groups, hidden, 2 * hidden),
-        "weights.output": (groups, joints, hidden),
-        "weights.output_bias": (groups, joints),
-        "teacher": (groups, batch, steps, joints),
-    }
-    for index in range(len(weights.layers)):
-        inputs = hidden if index else joints + hidden if attends else joints
-        shapes = ((groups, 4 * hidden, inputs), (groups, 4 * hidden, hidden), (groups, 4 * hidden))
-        wanted |= {f"{field} of layer {index}": s for field, s in zip(LSTMLayer._fields, shapes, strict=True)}
-    for part in LSTMState._fields:
-        wanted[f"{part} of state"] = (len(weights.layers), groups, batch, hidden)
+    dtype, device = encoded.dtype, encoded.device
     if not encoded.is_floating_point():
-        raise ValueError(f"encoded is {encoded.dtype}; it must be a floating-point tensor")
-    for name, tensor in _named(state, weights, teacher, attends):
-        if tuple(tensor.shape) != wanted[name]:
+        raise ValueError(f"encoded is {dtype}; it must be a floating-point tensor")
+    bottom = joints + hidden if attends else joints
+    state_shape = (len(weights.layers), groups, batch, hidden)
+    checked: list[tuple[str, Tensor | None, tuple[int, ...]]] = [
+        ("weights.output", weights.output, (groups, joints, hidden)),
+        ("weights.output_bias", weights.output_bias, (groups, joints)),
+        ("weights.key", weights.key if attends else None, (groups, hidden, hidden)),
+        ("weights.fusion", weights.fusion if attends else None, (groups, hidden, 2 * hidden)),
+        ("teacher", teacher, (groups, batch, steps, joints)),
+        ("h of state", state.h, state_shape),
+        ("c of state", state.c, state_shape),
+    ]
+    for index, (weight_ih, weight_hh, bias) in enumerate(weights.layers):
+        checked += [
+            (f"weight_ih of layer {index}", weight_ih, (groups, 4 * hidden, hidden if index else bottom)),
+            (f"weight_hh of layer {index}", weight_hh, (groups, 4 * hidden, hidden)),
+            (f"bias of layer {index}", bias, (groups, 4 * hidden)),
+        ]
+    for name, tensor, shape in checked:
+        if tensor is None:
+            continue
+        if tensor.shape != shape:
             raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}; it needs {wanted[name]}, for encoded {tuple(encoded.shape)} "
-                f"and {joints} joints"
+                f"{name} has shape {tuple(tensor.shape)}; it needs {shape}, for encoded {tuple(encoded.shape)} and "
+                f"{joints} joints"
             )
-        if tensor.dtype != encoded.dtype:
-            raise ValueError(f"{name} is {tensor.dtype} and encoded {encoded.dtype}; convert one of them")
-        if tensor.device != encoded.device:
-            raise ValueError(f"{name} is on {tensor.device} and encoded on {encoded.device}; move one of them")
-
-
-def _named(
-    state: LSTMState, weights: DecoderWeights, teacher: Tensor | None, attends: bool
-) -> Iterator[tuple[str, Tensor]]:
-    for index, layer in enumerate(weights.layers):
-        yield from ((f"{field} of layer {index}", tensor) for field, tensor in zip(layer._fields, layer, strict=True))
-    yield "weights.output", weights.output
-    optional = {"weights.output_bias": weights.output_bias, "teacher": teacher}
-    if attends:
-        optional |= {"weights.key": weights.key, "weights.fusion": weights.fusion}
-    yield from ((name, tensor) for name, tensor in optional.items() if tensor is not None)
-    yield from ((f"{part} of state", tensor) for part, tensor in zip(state._fields, state, strict=True))
+        if tensor.dtype != dtype:
+            raise ValueError(f"{name} is {tensor.dtype} and encoded {dtype}; convert one of them")
+        if tensor.device != device:
+            raise ValueError(f"{name} is on {tensor.device} and encoded on {device}; move one of them")

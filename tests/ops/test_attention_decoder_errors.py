@@ -38,7 +38,7 @@ def replaced(inputs: Inputs, name: str, value: Any) -> Inputs:
         ("encoded", torch.zeros(3, 5, 0, 16), "Tk and K must be 1 or more"),
         ("layers", [], "weights has no layer; it needs one or more"),
         ("output", torch.zeros(4, 16), r"weights.output has shape \(4, 16\); it needs \(G, J, K\)"),
-        ("output", torch.zeros(3, 7, 16), "weight_ih of layer 0 has shape"),
+        ("output", torch.zeros(3, 7, 16), r"output_bias has shape \(3, 4\); it needs \(3, 7\)"),
         ("fusion_weight", None, "weights.fusion is None; attention needs W_att"),
         ("key", torch.zeros(3, 16, 15), r"weights.key has shape \(3, 16, 15\); it needs \(3, 16, 16\)"),
         ("output_bias", torch.zeros(3, 5), r"weights.output_bias has shape \(3, 5\); it needs \(3, 4\)"),
