@@ -146,9 +146,9 @@ class BatchedLSTM(nn.Module):
         """Weights of all layers as the op takes them; differentiable."""
         layers = []
         for layer in range(self.num_layers):
-            weight_ih, weight_hh = (self.get_parameter(f"weight_{kind}_l{layer}") for kind in ("ih", "hh"))
+            weight_ih, weight_hh = (getattr(self, f"weight_{kind}_l{layer}") for kind in ("ih", "hh"))
             if self.bias:
-                bias = self.get_parameter(f"bias_ih_l{layer}") + self.get_parameter(f"bias_hh_l{layer}")
+                bias = getattr(self, f"bias_ih_l{layer}") + getattr(self, f"bias_hh_l{layer}")
             else:
                 bias = weight_ih.new_zeros(weight_ih.shape[:2])
             layers.append(LSTMLayer(weight_ih, weight_hh, bias))

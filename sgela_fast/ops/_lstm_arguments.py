@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from sgela_fast.ops._attention_arguments import Backend, autocasts
+from sgela_fast.ops._attention_arguments import BACKENDS, autocasts
 from sgela_fast.reference.batched_lstm import LSTMLayer
 
 _ROUNDED_BY_AUTOCAST = (torch.float32, torch.bfloat16, torch.float16)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def check_settings(dropout: float, backend: str) -> None:
     """Raise ValueError for a setting that is unknown or out of range."""
     if not 0 <= dropout <= 1:
         raise ValueError(f"dropout is {dropout}; it is a probability, from 0 to 1")
-    if backend not in get_args(Backend):
+    if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; choose auto, reference or fused")
 
 
@@ -57,12 +57,6 @@ def check_tensors(
     batch, steps = input.shape[1], input.shape[2]
     if steps < 1:
         raise ValueError(f"input has shape {tuple(input.shape)}: no steps; T must be 1 or more")
-    named = [("input", input)]
-    named += [
-        (f"{name} of layer {i}", t)
-        for i, layer in enumerate(layers)
-        for name, t in zip(LSTMLayer._fields, layer, strict=True)
-    ]
     if state is not None:
         if len(state) != 2:
             raise ValueError(f"initial_state has {len(state)} tensors; it needs two, h and c")
@@ -71,28 +65,37 @@ def check_tensors(
             if tensor.shape != shape:
                 found = tuple(tensor.shape)
                 raise ValueError(f"{name} of initial_state has shape {found}; it needs (L, G, B, K) = {shape}")
-            named.append((f"{name} of initial_state", tensor))
-    _check_dtypes(named)
     if lengths is not None:
-        if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        if lengths.dtype not in _INTEGERS:
             raise ValueError(f"lengths is {lengths.dtype}; it must hold integers")
         if lengths.dim() != 1 or lengths.shape[0] != batch:
             raise ValueError(f"lengths has shape {tuple(lengths.shape)}; it needs (B,) = ({batch},), shared by groups")
-        named.append(("lengths", lengths))
-    for name, tensor in named:
-        if tensor.device != input.device:
-            raise ValueError(f"{name} is on {tensor.device} and input on {input.device}; move one of them")
-
-
-def _check_dtypes(named: Sequence[tuple[str, Tensor]]) -> None:
-    _, input = named[0]
     if not input.is_floating_point():
         raise ValueError(f"input is {input.dtype}; it must be a floating-point tensor")
+    dtype, device = input.dtype, input.device
+    others = [tensor for layer in layers for tensor in layer]
+    others += state or ()
+    if any([tensor.dtype != dtype or tensor.device != device for tensor in others]):  # noqa: C419
+        _check_dtypes_and_devices(input, layers, state)
+    if lengths is not None and lengths.device != device:
+        raise ValueError(f"lengths is on {lengths.device} and input on {device}; move one of them")
+
+
+def _check_dtypes_and_devices(input: Tensor, layers: Sequence[LSTMLayer], state: tuple[Tensor, Tensor] | None) -> None:
+    """Name the tensor that differs from the input; under autocast the dtypes that it rounds may differ."""
+    named = [
+        (f"{name} of layer {index}", tensor)
+        for index, layer in enumerate(layers)
+        for name, tensor in zip(LSTMLayer._fields, layer, strict=True)
+    ]
+    named += [(f"{name} of initial_state", tensor) for name, tensor in zip(("h", "c"), state or (), strict=False)]
     rounded = autocasts(input.device.type)
     for name, tensor in named:
         both = tensor.dtype in _ROUNDED_BY_AUTOCAST and input.dtype in _ROUNDED_BY_AUTOCAST
         if tensor.dtype != input.dtype and not (rounded and both):
             raise ValueError(f"{name} is {tensor.dtype} and input {input.dtype}; convert one of them")
+        if tensor.device != input.device:
+            raise ValueError(f"{name} is on {tensor.device} and input on {input.device}; move one of them")
 
 
 def draw_dropout_masks(shape: tuple[int, ...], dropout: float, dtype: torch.dtype, device: torch.device) -> Tensor:

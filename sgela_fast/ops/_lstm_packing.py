@@ -21,6 +21,7 @@ CONTENT_HASH = _library.define("content_hash(Tensor[] tensors) -> int")
 PACK = _library.define("batched_lstm_pack(Tensor[] weights, int kind) -> Tensor packed")
 # Kinds of packing: the weights as they are, in float32 or float64.
 EXACT = 0
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class _Packed(NamedTuple):
@@ -39,7 +40,7 @@ def packed_weights(weights: list[Tensor]) -> Tensor | None:
     Args:
         weights: as the op takes them: weight_ih, weight_hh and bias of each layer.
     """
-    if _is_traced() or not all(_is_plain(weight) for weight in weights):
+    if _is_traced() or not all([_is_plain(weight) for weight in weights]):  # noqa: C419
         return None
     # Before packing: a change that another thread makes meanwhile is found by the next call.
     content = CONTENT_HASH.overload(weights)
@@ -56,14 +57,8 @@ def forget_packed_weights() -> None:
 
 
 def _is_traced() -> bool:
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
+    return _library.is_transformed() or torch._C._is_tracing() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _is_plain(weight: Tensor) -> bool:
-    usual = type(weight) in (Tensor, torch.nn.Parameter)
-    return usual and weight.device.type == "cpu" and weight.is_contiguous()
+    return type(weight) in _PLAIN and weight.is_cpu and weight.is_contiguous()

@@ -4,7 +4,7 @@ The input's share of the gates is one product over all groups and steps; each st
 all groups. Products take operands of the storage dtype; gates, cell state and tape are float32 (float64 for float64).
 Nothing here waits for the device or reads a number back, so that a CUDA graph can capture it.
 
-Tape, flat: ``(L, G, B, T, 6, K)`` with i, f, g, o after their functions, c and h, as the CPU kernels keep it.
+Tape, flat: ``(L, G, B, T, 6, K)`` with i, f, g, o after their functions, c and h.
 """
 
 from __future__ import annotations

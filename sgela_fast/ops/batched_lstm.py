@@ -8,6 +8,7 @@ steps; on CUDA devices products are batched over the groups. The equations stand
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -113,20 +114,12 @@ def batched_lstm(
         return _in_accumulation_dtype(input, layers, state, lengths, masks)
     flat = [tensor for layer in weights for tensor in layer]
     h0, c0 = (None, None) if initial_state is None else initial_state
-    learns = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in (input, h0, c0, *flat)
-    )
-    keep = not learns and input.device.type == "cpu" and not autocasts("cpu")
-    output, h_n, c_n, _ = FORWARD.overload(
-        input,
-        flat,
-        packed_weights(flat) if keep else None,
-        h0,
-        c0,
-        None if lengths is None else lengths.to(torch.int64),
-        masks,
-        learns,
-    )
+    given = [input, *flat] if initial_state is None else [input, *flat, *initial_state]
+    learns = torch.is_grad_enabled() and any([tensor.requires_grad for tensor in given])  # noqa: C419
+    packed = None if learns or autocasts(input.device.type) else packed_weights(flat)
+    lengths = None if lengths is None else lengths.to(torch.int64)
+    with nullcontext() if learns or _library.is_transformed() else _library.past_autograd():
+        output, h_n, c_n, _ = FORWARD.overload(input, flat, packed, h0, c0, lengths, masks, learns)
     return BatchedLSTMResult(output, LSTMState(h_n, c_n))
 
 
@@ -174,7 +167,7 @@ def _use_fused(input: Tensor, backend: Backend) -> bool:
 
 
 def _differentiated_by_torch_func() -> bool:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return False
     kinds = torch._C._functorch.TransformType
     transforms = torch._C._functorch.get_interpreter_stack() or []
