@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sgela_fast.ops import _library, _lstm_arguments, _lstm_products, _lstm_vmap
 from sgela_fast.ops._attention_arguments import Backend, autocasts
+from sgela_fast.ops._lstm_packing import forget_packed_weights as forget_packed_weights
 from sgela_fast.ops._lstm_packing import packed_weights
 from sgela_fast.ops.locality_attention import accumulation_dtype
 from sgela_fast.reference import batched_lstm as reference
@@ -68,11 +69,12 @@ def batched_lstm(
     lies.
 
     A call on the CPU that needs no gradients keeps the weights in the order that the kernels read (as much memory again
-    as the weights take) until the first weight tensor is gone. The next call takes them if the weights hold the same
-    numbers: all their bytes are hashed, in every call. Optimiser steps, ``load_state_dict``, writes through ``.data``,
-    through NumPy or in inference mode are therefore all followed; what is not noticed is a write by another thread
-    while a call is under way. Weights that are made anew for each call are packed in each. Nothing is kept under
-    autocast, ``torch.compile``, ``torch.export`` and ``torch.func`` transformations.
+    as the weights take) until the first weight tensor is gone or ``forget_packed_weights()`` is called. The next call
+    takes them if the weights hold the same numbers: all their bytes are hashed, in every call. Optimiser steps,
+    ``load_state_dict``, writes through ``.data``, through NumPy or in inference mode are therefore all followed; what
+    is not noticed is a write by another thread while a call is under way. Weights that are made anew for each call are
+    packed in each. Nothing is kept under autocast, ``torch.compile``, ``torch.export`` and ``torch.func``
+    transformations.
 
     Args:
         input: ``(G, B, T, I)``; float32, bfloat16, float16 or float64. Gates and cell state are computed in float32
