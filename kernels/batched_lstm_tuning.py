@@ -7,6 +7,7 @@ were chosen by compiling (registers, spills, shared memory on sm_80 and sm_90), 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Literal, NamedTuple
 
 Side = Literal["forward", "taped", "backward"]
@@ -39,6 +40,7 @@ class Configuration(NamedTuple):
     arithmetic: Arithmetic
     tiles: Tiles
     capability: int
+    aligned: bool
 
 
 # Tiles for few rows, for most batches and, where larger ones read less from L2, for large batches: the largest that do
@@ -58,17 +60,28 @@ _BACKWARD: dict[Arithmetic, tuple[Tiles, ...]] = {
     "tf32": (Tiles(16, 32, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
     "tf32x3": (Tiles(16, 32, 64, 2, 3), Tiles(64, 32, 32, 4, 3)),
 }
+# Where K is no multiple of 16 nothing is read in vectors, and every element's address takes registers.
+_UNALIGNED_FORWARD = Tiles(64, 32, 16, 8, 3)
+_UNALIGNED_TF32X3 = Tiles(64, 16, 16, 8, 3)
+_UNALIGNED_BACKWARD = Tiles(64, 32, 32, 8, 3)
+ALIGNMENT = 16
 ARITHMETICS = tuple(_FORWARD)
+SIDES: tuple[Side, ...] = ("forward", "taped", "backward")
 
 
-def candidates(side: Side, arithmetic: Arithmetic, capability: int) -> tuple[Tiles, ...]:
-    """Tiles for few rows, for most batches and, where there is a third, for large batches.
+def candidates(side: Side, arithmetic: Arithmetic, capability: int, aligned: bool) -> tuple[Tiles, ...]:
+    """Tiles for few rows, for most batches and, where there is a third, for large batches; or one for all.
 
     Args:
         side: the forward kernel without or with a tape, or the backward kernel.
         arithmetic: ``half`` for bfloat16 and float16, else the precision of float32 products.
         capability: of the device, times ten.
+        aligned: whether the hidden units are a multiple of 16.
     """
+    if not aligned:
+        if side == "backward":
+            return (_UNALIGNED_BACKWARD,)
+        return (_UNALIGNED_TF32X3 if arithmetic == "tf32x3" else _UNALIGNED_FORWARD,)
     if side == "backward":
         return _BACKWARD[arithmetic]
     if side == "forward" and arithmetic == "half" and capability >= HOPPER:
@@ -82,8 +95,8 @@ def choose_tiles(
     side: Side, arithmetic: Arithmetic, groups: int, batch: int, hidden: int, capability: int = HOPPER
 ) -> Tiles:
     """Tiles for G = ``groups``, B = ``batch`` and K = ``hidden``; other arguments as for :func:`candidates`."""
-    few, *more = candidates(side, arithmetic, capability)
-    if batch <= FEWEST_ROWS:
+    few, *more = candidates(side, arithmetic, capability, hidden % ALIGNMENT == 0)
+    if batch <= FEWEST_ROWS or not more:
         return few
     large = more[-1]
     programs = groups * _blocks(batch, large.block_m) * _blocks(hidden, large.block_h)
@@ -95,12 +108,12 @@ def all_configurations(capability: int) -> Iterator[Configuration]:
 
     The forward kernel without a tape is left out where it has the tiles of the one with a tape, which takes more.
     """
-    for arithmetic in ARITHMETICS:
-        taped = candidates("taped", arithmetic, capability)
-        for side in ("forward", "taped", "backward"):
-            for tiles in candidates(side, arithmetic, capability):
+    for arithmetic, aligned in product(ARITHMETICS, (True, False)):
+        taped = candidates("taped", arithmetic, capability, aligned)
+        for side in SIDES:
+            for tiles in candidates(side, arithmetic, capability, aligned):
                 if side != "forward" or tiles not in taped:
-                    yield Configuration(side, arithmetic, tiles, capability)
+                    yield Configuration(side, arithmetic, tiles, capability, aligned)
 
 
 def _blocks(size: int, block: int) -> int:
