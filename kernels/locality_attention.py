@@ -1,8 +1,10 @@
 """`locality_attention` on CUDA devices: forward and backward through the Triton kernels.
 
-Short sequences (up to 16 keys) take the rows kernels, one launch each way; longer ones the tiled kernels, one launch
-forward and three backward. Outputs are allocated here and written once; nothing waits for the device, so that calls can
-be captured in a CUDA graph. Never run on a GPU yet: interpreter and ahead-of-time compilation only.
+Short sequences (up to 10 keys) take the rows kernels, one launch each way; longer ones the tiled kernels, one launch
+forward and three backward. Tiles are chosen by heuristics, or by timing a few where the environment variable
+SGELA_FAST_AUTOTUNE is 1 (``locality_attention_autotune.py``). Outputs are allocated here and written once; nothing
+waits for the device, so that calls can be captured in a CUDA graph.
+Never run on a GPU yet: interpreter and ahead-of-time compilation only.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from sgela_fast.kernels.locality_attention_autotune import fastest
 from sgela_fast.kernels.locality_attention_launch import (
     INTERPRETED,
     LAS,
@@ -25,6 +28,7 @@ from sgela_fast.kernels.locality_attention_launch import (
     plan_tiles_forward,
     rows_tiles,
 )
+from sgela_fast.kernels.locality_attention_tuning import RowsTiles
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -86,8 +90,12 @@ def forward(
         return context.zero_(), loss.zero_(), log_sum.fill_(torch.inf), moment.zero_()
     with _on(query.device):
         short = rows_tiles(problem, regime, backward=False)
-        if short is not None:
-            plan_rows_forward(problem, short, context, loss, log_sum, moment).run()
+        if short:
+
+            def run(tiles: RowsTiles) -> None:
+                plan_rows_forward(problem, tiles, context, loss, log_sum, moment).run()
+
+            run(fastest(short, run, ("rows_forward", *problem.kind())))
             return context, loss, log_sum, moment
         row_loss = torch.empty_like(log_sum) if mode == LAS and detach_target else None
         plan_tiles_forward(problem, precision, context, row_loss, log_sum, moment).run()
@@ -152,8 +160,12 @@ def backward(
         return outputs
     with _on(query.device):
         short = rows_tiles(problem, regime, backward=True)
-        if short is not None:
-            plan_rows_backward(problem, gradients, short, *outputs).run()
+        if short:
+
+            def run(tiles: RowsTiles) -> None:
+                plan_rows_backward(problem, gradients, tiles, *outputs).run()
+
+            run(fastest(short, run, ("rows_backward", *problem.kind())))
         else:
             for launch in plan_tiles_backward(problem, gradients, precision, torch.empty_like(log_sum), *outputs):
                 launch.run()
@@ -179,7 +191,9 @@ def _check(problem: Problem) -> None:
         _check_shape(name, tensor, shape, query.device)
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         if tensor is not None and (tensor.dtype != query.dtype or tensor.dtype not in _DTYPES):
-            raise ValueError(f"{name} is {tensor.dtype}; all of query, key and value must be float32, bfloat16 or float16")
+            raise ValueError(
+                f"{name} is {tensor.dtype}; all of query, key and value must be float32, bfloat16 or float16"
+            )
         if tensor is not None and tensor.shape[3] > 1 and tensor.stride(3) != 1:
             raise ValueError(f"{name} has stride {tensor.stride(3)} in its last dimension; it must be 1")
     if centers is not None and centers.dtype != torch.float32:
@@ -204,8 +218,8 @@ def _check_gradients(problem: Problem, gradients: Gradients) -> None:
     }
     for name, (tensor, shape) in expected.items():
         _check_shape(name, tensor, shape, query.device)
-    for name in ("context", "log_sum", "moment"):
-        if not expected[name][0].is_contiguous():
+    for name, tensor in (("context", gradients.context), ("log_sum", gradients.log_sum), ("moment", gradients.moment)):
+        if not tensor.is_contiguous():
             raise ValueError(f"{name} must be contiguous")
 
 

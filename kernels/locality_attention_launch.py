@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, Literal, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
+from sgela_fast.kernels.locality_attention_autotune import bucket
 from sgela_fast.kernels.locality_attention_rows import rows_backward, rows_forward
 from sgela_fast.kernels.locality_attention_tiles import tiles_forward
 from sgela_fast.kernels.locality_attention_tiles_backward import tiles_backward_key, tiles_backward_query, tiles_delta
@@ -16,9 +18,9 @@ from sgela_fast.kernels.locality_attention_tuning import (
     Arithmetic,
     RowsTiles,
     Side,
-    Tiles,
     choose_rows_tiles,
     choose_tiles,
+    rows_copies,
 )
 
 Regime = Literal["rows", "tiles"]
@@ -78,6 +80,12 @@ class Problem(NamedTuple):
         """Whether no query row has a key."""
         return self.sequences == 0 or self.query.shape[2] == 0 or self.key.shape[2] == 0
 
+    def kind(self) -> tuple[Hashable, ...]:
+        """What the choice between configurations may depend on."""
+        sizes = (self.sequences, *self.query.shape[2:], self.key.shape[2], self.values)
+        options = (self.value is None, self.centers is None, self.key_padding_mask is None, self.mode)
+        return (self.query.device, self.query.dtype, *(bucket(size) for size in sizes), *options)
+
     def arguments(self) -> dict[str, Any]:
         """The arguments that all kernels but `tiles_delta` have in common."""
         mask = None if self.key_padding_mask is None else self.key_padding_mask.view(torch.uint8)
@@ -133,19 +141,19 @@ class Gradients(NamedTuple):
         }
 
 
-def rows_tiles(problem: Problem, regime: Regime | None, backward: bool) -> RowsTiles | None:
-    """Tiles of the rows kernel, or ``None`` where the tiled kernels run.
+def rows_tiles(problem: Problem, regime: Regime | None, backward: bool) -> tuple[RowsTiles, ...]:
+    """Tiles of the rows kernel, the heuristic choice first; none where the tiled kernels run.
 
     Raises:
         ValueError: the rows kernels are asked for and cannot hold a sequence of this size.
     """
     if regime == "tiles":
-        return None
-    copies = (1 if problem.value is None else 2) * (2 if backward else 1)
+        return ()
+    copies = rows_copies(backward, problem.value is not None)
     queries, keys = problem.query.shape[2], problem.key.shape[2]
     width = max(problem.query.shape[3], problem.values)
     tiles = choose_rows_tiles(queries, keys, width, copies)
-    if regime == "rows" and tiles is None:
+    if regime == "rows" and not tiles:
         raise ValueError(f"the rows kernels do not hold {queries} rows of {keys} keys with {width} features")
     return tiles
 
@@ -179,7 +187,7 @@ def plan_rows_backward(
 
 def _plan_rows(kernel: Any, problem: Problem, tiles: RowsTiles, more: dict[str, Any]) -> Launch:
     arguments = {**problem.arguments(), **more, "sequences": problem.sequences}
-    arguments |= {"BLOCK_N": tiles.block_n, "BLOCK_T": tiles.block_t, "BLOCK_K": tiles.block_k}
+    arguments |= {"KEYS": tiles.keys, "BLOCK_N": tiles.block_n, "BLOCK_K": tiles.block_k}
     programs = triton.cdiv(problem.sequences, tiles.block_n)
     return Launch(kernel, programs, arguments, tiles.num_warps, tiles.num_stages)
 
@@ -248,22 +256,14 @@ def _plan_tiles(
     else:
         arithmetic = "half"
     tiles = choose_tiles(side, arithmetic, max(problem.query.shape[3], problem.values))
-    arguments = {**problem.arguments(), **more, **_tile_arguments(tiles)}
-    arguments |= {"PRECISION": "ieee" if arithmetic == "half" else arithmetic, "UPCAST": INTERPRETED}
+    arguments = {**problem.arguments(), **more, "UPCAST": INTERPRETED}
+    arguments |= {"PRECISION": "ieee" if arithmetic == "half" else arithmetic}
+    arguments |= {"WHOLE": tiles.whole, "BLOCK_M": tiles.block_m, "BLOCK_T": tiles.block_t}
+    arguments |= {"BLOCK_D": tiles.block_d, "BLOCK_O": tiles.block_o}
     block = tiles.block_t if side == "key" else tiles.block_m
     chunks = max(triton.cdiv(width, tiles.block_o), 1)
     programs = triton.cdiv(rows, block) * chunks * problem.sequences
     return Launch(kernel, programs, arguments, tiles.num_warps, tiles.num_stages)
-
-
-def _tile_arguments(tiles: Tiles) -> dict[str, int | bool]:
-    return {
-        "WHOLE": tiles.whole,
-        "BLOCK_M": tiles.block_m,
-        "BLOCK_T": tiles.block_t,
-        "BLOCK_D": tiles.block_d,
-        "BLOCK_O": tiles.block_o,
-    }
 
 
 def default_precision() -> Precision:

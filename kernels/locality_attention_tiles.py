@@ -56,7 +56,7 @@ def product_over_chunks(
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """left @ right^T for rows too wide to hold: both are read in chunks of BLOCK_D columns, from cache after the first."""
+    """left @ right^T for rows too wide to hold: both are read in chunks of BLOCK_D columns, later ones from cache."""
     b_sum = tl.zeros([BLOCK_LEFT, BLOCK_RIGHT], tl.float32)
     for i_d in range(0, columns, BLOCK_D):
         o_d = i_d + tl.arange(0, BLOCK_D)
@@ -135,8 +135,8 @@ def tiles_forward(
 
     Grid: (row blocks x output chunks x N,), row blocks fastest, so that neighbours share the keys in L2. A program owns
     its part of the context; the first output chunk also owns the rows' loss, log-sum and moment.
-    Registers: context (M, O) and one tile of scores (M, T) in float32, m, Z, L of each row; with WHOLE (K and Kv fit one
-    block) the query rows too, else they are read again in chunks for every tile.
+    Registers: context (M, O) and one tile of scores (M, T) in float32, m, Z, L of each row; with WHOLE (K and Kv fit
+    one block) the query rows too, else they are read again in chunks for every tile.
     Bytes moved: query and outputs once; keys and values once a row block, from L2 where they fit.
     Never run on a GPU yet: interpreter and ahead-of-time compilation only.
     """

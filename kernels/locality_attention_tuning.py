@@ -6,24 +6,34 @@ Everything here is a pure function of sizes, so that tests can compile every con
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Literal, NamedTuple
 
 Side = Literal["forward", "query", "key"]
 Arithmetic = Literal["half", "ieee", "tf32", "tf32x3"]
+KERNEL_OF_SIDE: dict[Side, str] = {
+    "forward": "tiles_forward",
+    "query": "tiles_backward_query",
+    "key": "tiles_backward_key",
+}
 
-# Short sequences up to this many keys and query rows go to the kernels that hold a sequence in registers.
-ROWS_MAX_KEYS = 16
+# Numbers of keys and features that a rows kernel is compiled for; a problem takes the next ones that hold it. Above ten
+# keys registers run short and the compiler takes tens of seconds: the tiled kernels take over.
+ROWS_KEYS = (6, 10)
+ROWS_WIDTHS = (64, 128, 256, 512)
+# With more query rows than this the tiled kernels, which spread them over programs, take over.
 ROWS_MAX_QUERIES = 128
-# Elements (T x K) of one sequence that a program can hold; beyond, the tiled kernels take over.
-ROWS_MAX_ELEMENTS = 8192
-ROWS_WIDTHS = (32, 64, 128, 256, 512, 1024)
+# Rows of keys, values and gradients that a thread can have a share of: not ten keys with values and both gradients.
+_ROWS_MAX_BLOCKS = 20
+# Elements of keys, values and gradients that a thread can hold beside its query row and addresses.
+_ROWS_ELEMENTS_OF_A_THREAD = 144
 
 
 class RowsTiles(NamedTuple):
-    """Configuration of a rows kernel: sequences, keys and features of a program; warps; pipeline stages."""
+    """Configuration of a rows kernel: keys, sequences and features of a program; warps; pipeline stages."""
 
+    keys: int
     block_n: int
-    block_t: int
     block_k: int
     num_warps: int
     num_stages: int = 1
@@ -41,30 +51,50 @@ class Tiles(NamedTuple):
     num_stages: int
 
 
-def choose_rows_tiles(queries: int, keys: int, width: int, copies: int) -> RowsTiles | None:
-    """Tiles for a short sequence, or ``None`` where the tiled kernels are the better choice.
+class Configuration(NamedTuple):
+    """What a kernel can be compiled with, and the widest K and Kv that choose it (any beyond 128 for the last one)."""
+
+    kernel: str
+    arithmetic: Arithmetic
+    separate_values: bool
+    width: int
+    tiles: RowsTiles | Tiles
+
+
+def choose_rows_tiles(queries: int, keys: int, width: int, copies: int) -> tuple[RowsTiles, ...]:
+    """Tiles for a short sequence, the heuristic choice first; none where the tiled kernels are the better choice.
 
     Args:
         queries: query rows Tq.
         keys: keys Tk.
         width: the larger of K and Kv.
-        copies: blocks (T, K) that stay in registers: keys, values if they differ, and in the backward their gradients.
+        copies: how many blocks (Tk, width) stay in registers: see :func:`rows_copies`.
     """
-    if keys > ROWS_MAX_KEYS or queries > ROWS_MAX_QUERIES or width > ROWS_WIDTHS[-1]:
-        return None
-    block_t = 8 if keys <= 8 else 16
-    block_k = next(size for size in ROWS_WIDTHS if size >= width)
-    if block_t * block_k > ROWS_MAX_ELEMENTS:
-        return None
+    block_t = next((size for size in ROWS_KEYS if size >= keys), None)
+    block_k = next((size for size in ROWS_WIDTHS if size >= width), None)
+    if block_t is None or block_k is None or queries > ROWS_MAX_QUERIES or block_t * copies > _ROWS_MAX_BLOCKS:
+        return ()
     return _rows_tiles(block_t, block_k, copies)
 
 
-def _rows_tiles(block_t: int, block_k: int, copies: int) -> RowsTiles:
-    # A warp that has a sequence to itself sums over features by shuffles alone, with no barrier. It can hold 128
-    # registers a thread of keys, values and gradients; below 64 of keys it takes further sequences.
-    block_n = max(1, 2048 // (block_t * block_k))
-    num_warps = max(1, block_n * block_t * block_k * copies // (32 * 128))
-    return RowsTiles(block_n, block_t, block_k, num_warps)
+def rows_copies(backward: bool, separate_values: bool) -> int:
+    """Blocks (Tk, K) that a rows kernel holds: keys, separate values in the forward, gradients in the backward."""
+    return 1 + int(backward) + int(separate_values)
+
+
+def _rows_tiles(keys: int, block_k: int, copies: int) -> tuple[RowsTiles, ...]:
+    # A warp reads 256 features at a time, of one sequence or of several, which makes 16-byte accesses in half types
+    # too. As long as one warp holds a sequence, sums over features are shuffles alone, with no barrier.
+    block_n = max(1, 256 // block_k)
+    elements = block_n * keys * block_k * copies
+    num_warps = 1
+    while elements > 32 * num_warps * _ROWS_ELEMENTS_OF_A_THREAD:
+        num_warps *= 2
+    tiles = RowsTiles(keys, block_n, block_k, num_warps)
+    if num_warps == 1 and block_n == 1 and elements > 32 * 96:
+        # Half the registers, so twice the warps of an SM, against a barrier for each sum: only a device can tell.
+        return tiles, tiles._replace(num_warps=2)
+    return (tiles,)
 
 
 def choose_tiles(side: Side, arithmetic: Arithmetic, width: int) -> Tiles:
@@ -75,40 +105,59 @@ def choose_tiles(side: Side, arithmetic: Arithmetic, width: int) -> Tiles:
         arithmetic: ``half`` for bfloat16 and float16, else the precision of float32 products.
         width: the larger of K and Kv.
     """
-    table = _TILES[side, arithmetic == "half"]
-    return next(tiles for limit, tiles in table if limit is None or width <= limit)
+    return next(tiles for limit, tiles in _TILES[side, _TABLE[arithmetic]] if limit is None or width <= limit)
 
 
 # Delta is a plain reduction over the context's features.
 DELTA_TILES = Tiles(16, 0, 128, 0, False, 4, 1)
 
-_TILES: dict[tuple[Side, bool], tuple[tuple[int | None, Tiles], ...]] = {
-    ("forward", True): (
+_TABLE: dict[Arithmetic, str] = {"half": "half", "ieee": "ieee", "tf32": "tf32", "tf32x3": "tf32"}
+# (side, arithmetic) -> (widest K or Kv, tiles). Chosen by compiling: the largest tiles that do not spill registers on
+# sm_80 and sm_90. Exact products go through the plain float32 units and need small tiles.
+_TILES: dict[tuple[Side, str], tuple[tuple[int | None, Tiles], ...]] = {
+    ("forward", "half"): (
         (64, Tiles(64, 64, 64, 64, True, 4, 2)),
         (128, Tiles(64, 64, 128, 128, True, 4, 2)),
         (None, Tiles(64, 64, 64, 256, False, 8, 2)),
     ),
-    ("query", True): (
-        (64, Tiles(64, 64, 64, 64, True, 4, 2)),
-        (128, Tiles(64, 64, 128, 128, True, 8, 2)),
+    ("query", "half"): (
+        (64, Tiles(64, 32, 64, 64, True, 4, 2)),
+        (128, Tiles(64, 32, 128, 128, True, 4, 2)),
         (None, Tiles(64, 64, 64, 128, False, 8, 2)),
     ),
-    ("key", True): (
-        (64, Tiles(64, 64, 64, 64, True, 4, 2)),
-        (128, Tiles(64, 64, 128, 128, True, 8, 2)),
+    ("key", "half"): (
+        (64, Tiles(32, 64, 64, 64, True, 4, 2)),
+        (128, Tiles(32, 64, 128, 128, True, 8, 2)),
         (None, Tiles(64, 64, 64, 128, False, 8, 2)),
     ),
-    ("forward", False): ((None, Tiles(32, 32, 32, 128, False, 4, 2)),),
-    ("query", False): ((None, Tiles(32, 32, 32, 64, False, 4, 2)),),
-    ("key", False): ((None, Tiles(32, 32, 32, 64, False, 4, 2)),),
+    ("forward", "ieee"): (
+        (64, Tiles(64, 32, 32, 64, False, 8, 2)),
+        (None, Tiles(64, 32, 32, 128, False, 8, 2)),
+    ),
+    ("query", "ieee"): (
+        (64, Tiles(32, 32, 32, 64, False, 8, 2)),
+        (None, Tiles(64, 32, 32, 128, False, 8, 2)),
+    ),
+    ("key", "ieee"): ((None, Tiles(64, 32, 32, 64, False, 8, 2)),),
+    ("forward", "tf32"): (
+        (64, Tiles(64, 32, 32, 64, False, 8, 2)),
+        (None, Tiles(64, 32, 32, 128, False, 8, 2)),
+    ),
+    ("query", "tf32"): ((None, Tiles(64, 32, 32, 64, False, 8, 2)),),
+    ("key", "tf32"): ((None, Tiles(32, 32, 32, 64, False, 8, 2)),),
 }
 
 
-def all_configurations() -> Iterator[tuple[str, str, RowsTiles | Tiles]]:
-    """Every (kernel, arithmetic, tiles) that the functions above can choose."""
-    for block_t in (8, 16):
-        for block_k in ROWS_WIDTHS:
-            if block_t * block_k <= ROWS_MAX_ELEMENTS:
-                for copies in (1, 2):
-                    yield "rows_forward", "float32", _rows_tiles(block_t, block_k, copies)
-                    yield "rows_backward", "float32", _rows_tiles(block_t, block_k, 2 * copies)
+def all_configurations() -> Iterator[Configuration]:
+    """Every configuration that the functions above can choose."""
+    for arithmetic in _TABLE:
+        for keys, width in product(ROWS_KEYS, ROWS_WIDTHS):
+            for separate, backward in product((False, True), repeat=2):
+                kernel = "rows_backward" if backward else "rows_forward"
+                if arithmetic in ("half", "ieee"):
+                    for rows_tiles in choose_rows_tiles(1, keys, width, rows_copies(backward, separate)):
+                        yield Configuration(kernel, arithmetic, separate, width, rows_tiles)
+        for side, kernel in KERNEL_OF_SIDE.items():
+            for limit, tiles in _TILES[side, _TABLE[arithmetic]]:
+                for separate in (False, True):
+                    yield Configuration(kernel, arithmetic, separate, limit or 256, tiles)

@@ -17,13 +17,13 @@ def one_minus_exp(x):
     further down the result is above 0.39 and the subtraction loses at most 1.6 times the error of exp.
     """
     near = tl.maximum(x, -0.5)
-    series = 1.0 + near * (1.0 / 8.0)
-    series = 1.0 + near * (1.0 / 7.0) * series
-    series = 1.0 + near * (1.0 / 6.0) * series
-    series = 1.0 + near * (1.0 / 5.0) * series
-    series = 1.0 + near * (1.0 / 4.0) * series
-    series = 1.0 + near * (1.0 / 3.0) * series
-    series = 1.0 + near * (1.0 / 2.0) * series
+    series = 1.0 / 5040.0 + near * (1.0 / 40320.0)
+    series = 1.0 / 720.0 + near * series
+    series = 1.0 / 120.0 + near * series
+    series = 1.0 / 24.0 + near * series
+    series = 1.0 / 6.0 + near * series
+    series = 0.5 + near * series
+    series = 1.0 + near * series
     return tl.where(x > -0.5, -near * series, 1.0 - tl.exp(x))
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+if not torch.cuda.is_available():
+    # Triton reads this when a kernel is defined, so before any test imports one.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def _shared_folder() -> Path | None:
@@ -34,6 +41,21 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (third-party code may draw from the global generator)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill new tensors with NaN, so that an element a kernel forgets to write shows."""
+
+    def poison(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def filled(*arguments: Any, **options: Any) -> Tensor:
+            tensor = allocate(*arguments, **options)
+            return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
+
+        return filled
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, poison(getattr(owner, name)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
