@@ -23,6 +23,7 @@ from triton.backends.compiler import GPUTarget
 from benchmarks import triton_compile_report as report
 from sgela_fast.kernels import batched_lstm_launch as launches
 from sgela_fast.kernels.batched_lstm_tuning import HOPPER, Configuration, all_configurations
+from sgela_fast.kernels.locality_attention_launch import Launch
 
 
 class Sizes(NamedTuple):
@@ -77,7 +78,7 @@ def cases(archs: tuple[int, ...] = report.ARCHS) -> Iterator[Case]:
                 yield Case(configuration, ONES, options=False)
 
 
-def launch_of(case: Case) -> launches.Launch:
+def launch_of(case: Case) -> Launch:
     """The launch that compiles to the case, of tensors without memory."""
     configuration, sizes = case.configuration, case.sizes
     arithmetic = configuration.arithmetic

@@ -8,6 +8,7 @@ since its threads share nothing.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import re
 import shutil
 import subprocess
@@ -131,6 +132,27 @@ def test_the_registration_compiles_without_a_warning(headers: str, compiler: str
     command += [*torch_headers, "-isystem", headers, str(CSRC / "batched_lstm" / "gates_cuda.cpp")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_ops_say_what_they_write() -> None:
+    importlib.import_module("sgela_fast.kernels.batched_lstm_gates")
+    written = {
+        name: {
+            a.name for a in getattr(torch.ops.sgela_fast, name).default._schema.arguments if a.alias_info is not None
+        }
+        for name in ("lstm_gates_forward", "lstm_gates_backward")
+    }
+    assert written["lstm_gates_forward"] == {"h", "c", "output", "tape"}
+    assert written["lstm_gates_backward"] == {"grad_gates", "grad_previous_h", "grad_previous_c"}
+
+
+def test_the_ops_are_available_only_where_the_extension_was_built_for_cuda() -> None:
+    extension = pytest.importorskip("sgela_fast._C", reason="the compiled extension was not built")
+    gates = importlib.import_module("sgela_fast.kernels.batched_lstm_gates")
+    assert gates.available() == (extension.build_info()["cuda"] is not None)
+    c = torch.zeros(1, 1, 2)
+    with pytest.raises(NotImplementedError, match="lstm_gates_forward"):
+        gates.gates_forward(torch.zeros(1, 1, 8), None, None, c, c)
 
 
 Call = Callable[[str, list[int], torch.dtype], int]
