@@ -23,6 +23,7 @@ except ImportError as error:
 else:
     WHY_NO_EXTENSION = None
 
+WHY_NOT_TORCH_FUNC = "torch.func's derivatives (grad, vjp, jvp, jacrev) do not reach custom ops"
 WHY_NO_TRITON: str | None = None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
@@ -57,6 +58,15 @@ def past_autograd() -> Any:
 def is_transformed() -> bool:
     """Whether a compiler or a torch.func transform is at work, which must see the ops as they are registered."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def is_differentiated_by_torch_func() -> bool:
+    """Whether torch.func's grad, vjp or jvp is at work; torch does not let it reach the derivatives of custom ops."""
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return False
+    kinds = torch._C._functorch.TransformType
+    transforms = torch._C._functorch.get_interpreter_stack() or []
+    return any(transform.key() in (kinds.Grad, kinds.Jvp) for transform in transforms)
 
 
 def register(op: Schema, *, fake: Callable[..., Any], cuda: Callable[..., Any] | None = None) -> None:

@@ -161,19 +161,11 @@ def _use_fused(input: Tensor, backend: Backend) -> bool:
         return False
     device = input.device.type
     missing = why_not_fused(device, input.dtype)
-    if missing is None and _differentiated_by_torch_func():
-        missing = "torch.func's derivatives (grad, vjp, jvp, jacrev) do not reach custom ops"
+    if missing is None and _library.is_differentiated_by_torch_func():
+        missing = _library.WHY_NOT_TORCH_FUNC
     if backend == "fused" and missing is not None:
         raise RuntimeError(f"batched_lstm cannot run fused: {missing}, or use backend='reference'")
     return missing is None and (backend == "fused" or device in _PROVEN)
-
-
-def _differentiated_by_torch_func() -> bool:
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
-        return False
-    kinds = torch._C._functorch.TransformType
-    transforms = torch._C._functorch.get_interpreter_stack() or []
-    return any(transform.key() in (kinds.Grad, kinds.Jvp) for transform in transforms)
 
 
 def _fake_forward(input: Tensor, weights: list[Tensor], *rest: Any) -> tuple[Tensor, ...]:

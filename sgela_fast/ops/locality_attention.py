@@ -95,7 +95,8 @@ def locality_attention(
     Raises:
         ValueError: shapes do not fit, dtypes or devices differ, or a setting is unknown or out of range.
         RuntimeError: ``backend="fused"`` cannot run here; the message says what is missing. Also a derivative of a
-            derivative: the fused backward has none.
+            derivative: the fused backward has none. ``torch.func.vmap`` works; ``torch.func.grad`` and its kin are the
+            reference's alone, and ``auto`` takes it for them.
     """
     arguments.check_settings(mode, sigma, window, backend, centers)
     batch = arguments.leading_shape_of_checked(query, key, value, key_padding_mask, centers)
@@ -173,6 +174,8 @@ def _use_fused(query: Tensor, backend: Backend) -> bool:
         return False
     device = query.device.type
     missing = why_not_fused(device, query.dtype)
+    if missing is None and _library.is_differentiated_by_torch_func():
+        missing = _library.WHY_NOT_TORCH_FUNC
     if backend == "fused" and missing is not None:
         raise RuntimeError(f"locality_attention cannot run fused: {missing}, or use backend='reference'")
     return missing is None and (backend == "fused" or device in _PROVEN)

@@ -137,6 +137,19 @@ def test_gradients_go_through_vmap(device: str) -> None:
         assert torch.equal(one, other)
 
 
+def test_derivatives_of_torch_func_are_left_to_the_reference(device: str) -> None:
+    query = torch.randn(5, 6, 16, device=device)
+
+    def loss(query: Tensor, backend: Any = "auto") -> Tensor:
+        return op.locality_attention(query, query, sigma=1.5, backend=backend).loss.sum()
+
+    each = torch.func.vmap(torch.func.grad(loss))(query)
+    leaf = query.clone().requires_grad_()
+    torch.testing.assert_close(each, torch.autograd.grad(fused(leaf, leaf).loss.sum(), leaf)[0])
+    with pytest.raises(RuntimeError, match="backend='reference'"):
+        torch.func.grad(loss)(query, "fused")
+
+
 def test_second_derivatives_are_refused_with_a_mend(device: str) -> None:
     query = torch.randn(2, 6, 16, device=device, requires_grad=True)
     gradient = torch.autograd.grad(fused(query, query).loss.sum(), query, create_graph=True)[0]
