@@ -231,7 +231,7 @@ def test_a_step_forward_and_backward_equals_the_reference(
 
     alive = torch.ones(batch, 1, dtype=torch.bool) if lengths is None else (step < lengths)[:, None]
     leaves = [tensor.double().requires_grad_() for tensor in (gates, h, c)]
-    results = exact_step(*leaves, alive)
+    results = exact_step(leaves[0], leaves[1], leaves[2], alive)
     for found, wanted in zip((output, new_h, new_c), results, strict=True):
         assert_close(found, wanted.detach(), TOLERANCE[found.dtype])
     assert_close(tape[:, :, 4:], torch.stack((new_c, new_h.float()), 2).double(), 1e-7)
@@ -239,13 +239,13 @@ def test_a_step_forward_and_backward_equals_the_reference(
     assert torch.isnan(tapes[:, :, [0, 2]]).all()
 
     grad_output, grad_h, grad_c = draw(groups, batch, hidden, dtype=dtype), draw(*c.shape), draw(*c.shape)
-    wanted = torch.autograd.grad(results, leaves, [grad.double() for grad in (grad_output, grad_h, grad_c)])
+    exact = torch.autograd.grad(results, leaves, [grad.double() for grad in (grad_output, grad_h, grad_c)])
     grad_gates, grad_before_h, grad_before_c = (torch.full_like(t, torch.nan) for t in (gates, c, c))
     numbers = problem_numbers(hidden, step, lengths) + pointers(tape, c, grad_output, grad_h, grad_c)
     numbers += strides(tape, c, grad_output, grad_h, grad_c) + pointers(grad_gates, grad_before_h, grad_before_c)
     assert call("gates_backward", numbers + strides(grad_gates, grad_before_h, grad_before_c), dtype) == width
-    for found, exact in zip((grad_gates, grad_before_h, grad_before_c), wanted, strict=True):
-        assert_close(found, exact, TOLERANCE[found.dtype])
+    for found, gradient in zip((grad_gates, grad_before_h, grad_before_c), exact, strict=True):
+        assert_close(found, gradient, TOLERANCE[found.dtype])
 
 
 @pytest.mark.parametrize("dtype", list(STORAGE))
