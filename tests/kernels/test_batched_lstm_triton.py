@@ -101,13 +101,17 @@ def problem(
     )
 
 
+def backwards(backward: Any, p: Problem, output: Tensor, tape: Tensor, **options: Any) -> list[Tensor]:
+    """Gradients of input, h0, c0 and weights by a backward of the op's signature."""
+    *three, weights = backward(*p.gradients, p.input, p.weights, *p[2:5], None, output, tape, **options)
+    return [*three, *weights]
+
+
 def run(p: Problem, *, keep_tape: bool = True, **options: Any) -> dict[str, Tensor]:
     """Everything the kernels give for a problem, without the tensors that stand for nothing."""
     output, h_n, c_n, tape = kernels.forward(p.input, p.weights, None, *p[2:5], None, keep_tape, **options)
     assert (tape.numel() > 0) == (keep_tape and output.numel() > 0)
-    grad_input, grad_h0, grad_c0, grad_weights = kernels.backward(
-        *p.gradients, p.input, p.weights, *p[2:5], None, output, tape, **options
-    )
+    grad_input, grad_h0, grad_c0, *grad_weights = backwards(kernels.backward, p, output, tape, **options)
     initial = {"grad_h0": grad_h0, "grad_c0": grad_c0} if p.h0 is not None else {}
     found = {"output": output, "h_n": h_n, "c_n": c_n, "grad_input": grad_input, **initial}
     return found | {f"grad_weights[{i}]": gradient for i, gradient in enumerate(grad_weights)}
@@ -235,9 +239,9 @@ def test_one_tape_serves_the_kernels_and_the_batched_products(device: torch.devi
     theirs = products.forward(p.input, p.weights, None, *p[2:5], None, True)
     for found, wanted in zip(ours, theirs, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
-    arguments: Any = (*p.gradients, p.input, p.weights, *p[2:5], None)
-    crossed = products.backward(*arguments, ours[0], ours[3]), kernels.backward(*arguments, theirs[0], theirs[3])
-    for found, wanted in zip(*((*three, *weights) for *three, weights in crossed), strict=True):
+    by_products = backwards(products.backward, p, ours[0], ours[3])
+    by_kernels = backwards(kernels.backward, p, theirs[0], theirs[3])
+    for found, wanted in zip(by_kernels, by_products, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
