@@ -14,8 +14,8 @@ import pytest
 from benchmarks.triton_compile_report import REGISTER_LIMIT, SHARED_LIMIT
 from sgela_fast.kernels.locality_attention_tuning import all_configurations
 
-# Keys, values and both gradients of six frames in float32 fill a warp's registers to the last one; so does a tile of the
-# key side on sm_80. What the compiler then puts aside, bytes of a thread, is a handful of addresses.
+# Keys, values and both gradients of six frames in float32 fill the registers of a warp; so does a tile of the keys'
+# side on sm_80. What the compiler then puts aside, bytes of a thread, is a handful of addresses.
 SPILLS = {("rows_backward", "float32", "separate"): 32, ("tiles_backward_key", "bfloat16", "separate"): 16}
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
