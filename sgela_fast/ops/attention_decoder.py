@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from sgela_fast.ops import _decoder_arguments as arguments
 from sgela_fast.ops import _library
@@ -124,7 +125,7 @@ def attention_decoder(
         outputs: ``all`` for everything, or ``context`` for the contexts alone: then neither skeletons nor the last
             step's attentional vector are computed.
         backend: ``fused`` (the kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` on the CPU unless a
-            gradient is needed, else ``reference``.
+            gradient is needed or ``torch.func`` is at work, else ``reference``.
 
     Returns:
         What the reference returns, or for ``outputs="context"`` the context vectors ``(G, B, T, K)``.
@@ -202,9 +203,17 @@ def _use_fused(
     missing = why_not_fused(encoded.device.type, encoded.dtype)
     if missing is None and torch.is_grad_enabled() and _require_gradients(encoded, state, weights, teacher):
         missing = "it has no gradients (use torch.no_grad(), or batched_lstm and locality_attention step by step)"
+    if missing is None and _is_transformed():
+        missing = "torch.func's transformations and forward-mode derivatives do not reach it"
     if backend == "fused" and missing is not None:
         raise RuntimeError(f"attention_decoder cannot run fused: {missing}, or use backend='reference'")
     return missing is None
+
+
+def _is_transformed() -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
 
 
 def _require_gradients(encoded: Tensor, state: LSTMState, weights: DecoderWeights, teacher: Tensor | None) -> bool:

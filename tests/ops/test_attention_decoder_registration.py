@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from sgela_fast.ops import _decoder_packing as packing
 from sgela_fast.ops import attention_decoder as op
@@ -127,6 +128,35 @@ def test_exports_with_a_dynamic_batch() -> None:
     )
     assert op.DECODE.overload in {node.target for node in program.graph.nodes}
     assert torch.equal(program.module()(other.encoded, *other.state), module(other.encoded, *other.state))
+
+
+@pytest.mark.parametrize("forward_mode", ["torch.func", "dual tensors"])
+def test_forward_derivatives_are_left_to_the_reference(forward_mode: str) -> None:
+    inputs = draw(PAPER._replace(dtype=torch.float64))
+    tangent = torch.randn_like(inputs.encoded)
+
+    def derivative(backend: str) -> Tensor:
+        def contexts(encoded: Tensor) -> Tensor:
+            return inputs._replace(encoded=encoded).decode(backend=backend, outputs="context")
+
+        if forward_mode == "torch.func":
+            return torch.func.jvp(contexts, (inputs.encoded,), (tangent,))[1]
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(inputs.encoded, tangent)
+            return forward_ad.unpack_dual(contexts(dual)).tangent
+
+    assert torch.equal(derivative("auto"), derivative("reference"))
+    with pytest.raises(RuntimeError, match="do not reach it, or use backend='reference'"):
+        derivative("fused")
+
+
+def test_vmap_is_left_to_the_reference() -> None:
+    inputs = draw(PAPER)
+    several = torch.randn(4, *inputs.encoded.shape).tanh()
+    mapped = torch.func.vmap(lambda encoded: inputs._replace(encoded=encoded).decode(outputs="context"))(several)
+    for encoded, contexts in zip(several, mapped, strict=True):
+        exact = inputs._replace(encoded=encoded).decode(backend="reference", outputs="context")
+        torch.testing.assert_close(contexts, exact)
 
 
 def test_meta_tensors_get_the_right_shapes() -> None:
