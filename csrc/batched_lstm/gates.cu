@@ -1,7 +1,7 @@
 // The LSTM's gates on CUDA devices, forward and backward: one launch for all groups at one step, between the products.
 //
 // One thread owns kWidth neighbouring hidden units of one row: 16 bytes of pre-activations a gate (4 float, 8 half), so
-// that neighbouring threads read neighbouring vectors; one unit where the size, a stride or a pointer does not allow it.
+// that neighbouring threads read neighbouring vectors; one unit where a size, stride or pointer does not allow it.
 // Bytes moved, per row and unit in float32: forward 16 + 4 in, 8 out, 24 for the tape; backward 20 + 4 + 8 in, 20 out.
 // No shared memory, no atomics. Never run on a GPU yet: compiled only.
 #include "batched_lstm/gates.h"

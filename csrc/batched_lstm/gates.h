@@ -1,7 +1,7 @@
 // The gate kernels of gates.cu as their callers see them: parameters and launchers, plain pointers, sizes and strides.
 //
-// Strides are elements between neighbours of a dimension; the last dimension of every tensor has unit stride. The tape of
-// a row and step holds i, f, g, o (after sigmoid and tanh), c and h, K elements each, one behind the other.
+// Strides are elements between neighbours of a dimension; the last dimension of every tensor has unit stride. The tape
+// of a row and step holds i, f, g, o (after sigmoid and tanh), c and h, K elements each, one behind the other.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,5 +1,5 @@
-// The CUDA ops lstm_gates_forward and lstm_gates_backward: checks that guard the kernels' memory, the tensors' device and
-// its current stream, one launch. They write into tensors of the caller and allocate nothing.
+// The CUDA ops lstm_gates_forward and lstm_gates_backward: checks that guard the kernels' memory, the tensors' device
+// and its current stream, one launch. They write into tensors of the caller and allocate nothing.
 // Never run on a GPU yet: compiled only.
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -44,8 +44,8 @@ struct Expected {
                     " is not on the gates' device");
     STD_TORCH_CHECK(tensor.scalar_type() == type, "lstm_gates: ", name, " has the wrong dtype");
     const int64_t last = tensor.dim() - 1;
-    STD_TORCH_CHECK(type == ScalarType::Long || tensor.size(last) <= 1 || tensor.stride(last) == 1, "lstm_gates: ", name,
-                    " needs a stride of 1 in its last dimension");
+    STD_TORCH_CHECK(type == ScalarType::Long || tensor.size(last) <= 1 || tensor.stride(last) == 1, "lstm_gates: ",
+                    name, " needs a stride of 1 in its last dimension");
   }
   void check_rows(const Tensor& tensor, int64_t columns, ScalarType type, const char* name) const {
     check(tensor, {groups, batch, columns}, type, name);
