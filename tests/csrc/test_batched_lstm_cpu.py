@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import itertools
 from collections.abc import Iterator
@@ -16,20 +15,7 @@ from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState, batched_lstm
 
 extension = pytest.importorskip("sgela_fast._C", reason="the compiled extension was not built")
 
-with contextlib.suppress(ModuleNotFoundError):
-    importlib.import_module("sgela_fast.ops.batched_lstm")
-LIBRARY = torch.library.Library("sgela_fast", "FRAGMENT")
-SCHEMAS = {
-    "batched_lstm_pack": "(Tensor[] weights, int kind) -> Tensor",
-    "batched_lstm": "(Tensor input, Tensor[] weights, Tensor? packed, Tensor? h0, Tensor? c0, Tensor? lengths,"
-    " Tensor? dropout_masks, bool save_tape) -> (Tensor, Tensor, Tensor, Tensor)",
-    "batched_lstm_backward": "(Tensor? grad_output, Tensor? grad_h_n, Tensor? grad_c_n, Tensor input,"
-    " Tensor[] weights, Tensor? h0, Tensor? c0, Tensor? lengths, Tensor? dropout_masks, Tensor output, Tensor tape)"
-    " -> (Tensor, Tensor, Tensor, Tensor[])",
-}
-for name, schema in SCHEMAS.items():
-    if not hasattr(torch.ops.sgela_fast, name):
-        LIBRARY.define(name + schema)
+importlib.import_module("sgela_fast.ops.batched_lstm")  # defines the schemas
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
 
