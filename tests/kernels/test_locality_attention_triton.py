@@ -305,12 +305,12 @@ def test_no_gradient_of_the_loss_means_zeros(device: torch.device, regime: Regim
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_results_are_equal_bit_for_bit_on_repeat(device: torch.device, regime: Regime) -> None:
-    p = problem(device, padded=True, direction=0, batch=(2, 3))
+    p = problem(device, padded=True, direction=0, batch=(2, 1))
     first, second = run(p, regime), run(p, regime)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("batch", [(1, 1), (1, 17), (3, 7)])
+@pytest.mark.parametrize("batch", [(1, 1), (1, 5), (2, 3)])
 def test_batches_that_do_not_fill_a_block_are_whole(device: torch.device, batch: tuple[int, int]) -> None:
     p = problem(device, 2, 3, 8, batch=batch)
     assert_equal(run(p, "rows"), expected(p), torch.float32)
