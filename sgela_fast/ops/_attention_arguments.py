@@ -11,6 +11,7 @@ from sgela_fast.reference.locality_attention import Centers
 
 Backend = Literal["auto", "reference", "fused"]
 BACKENDS = get_args(Backend)
+AUTOCASTING = tuple(device for device in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(device))
 # Query, key, value, positions, padding mask.
 Inputs = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 
@@ -20,7 +21,7 @@ DIRECTIONS: dict[str, int] = {"reverse": -1, "identity": 1}
 
 def autocasts(device: str) -> bool:
     """Whether autocast is on for devices of this type; for some (meta) it does not exist."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return device in AUTOCASTING and torch.is_autocast_enabled(device)
 
 
 def check_settings(
@@ -143,6 +144,8 @@ def expand(
     key_padding_mask: Tensor | None,
 ) -> Inputs:
     """All inputs with the leading dimensions ``batch``, as views."""
+    if value is None and positions is None and key_padding_mask is None and query.shape[:-2] == key.shape[:-2] == batch:
+        return query, key, None, None, None
     return (
         query if query.shape[:-2] == batch else query.expand(*batch, -1, -1),
         key if key.shape[:-2] == batch else key.expand(*batch, -1, -1),
