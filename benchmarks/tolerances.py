@@ -34,8 +34,13 @@ TOLERANCES = {
 # Room above the first-order analysis: a handful of rounded operations on every path from inputs to result.
 ARITHMETIC_FACTOR = 16
 STORAGE_FACTOR = 2
-# Below this, float16 has lost its digits to underflow.
-SMALLEST = {torch.float16: 2.0**-23}
+# Below this, numbers have lost their digits to underflow, or are 0.
+SMALLEST = {
+    torch.float64: torch.finfo(torch.float64).tiny,
+    torch.float32: torch.finfo(torch.float32).tiny,
+    torch.bfloat16: torch.finfo(torch.bfloat16).tiny,
+    torch.float16: 2.0**-23,
+}
 
 
 def relative_bound(dtype: torch.dtype, magnitude: float) -> float:

@@ -144,7 +144,7 @@ def resources(cubin: bytes) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [tool, "--dump-resource-usage", file.name]
+        command = [str(tool), "--dump-resource-usage", file.name]
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", shown)}
 

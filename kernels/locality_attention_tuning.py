@@ -84,8 +84,9 @@ def rows_copies(backward: bool, separate_values: bool) -> int:
 
 def _rows_tiles(keys: int, block_k: int, copies: int) -> tuple[RowsTiles, ...]:
     # A warp reads 256 features at a time, of one sequence or of several, which makes 16-byte accesses in half types
-    # too. As long as one warp holds a sequence, sums over features are shuffles alone, with no barrier.
-    block_n = max(1, 256 // block_k)
+    # too; half of that where keys and two gradients would fill the registers. As long as one warp holds a sequence,
+    # sums over features are shuffles alone, with no barrier.
+    block_n = max(1, (256 if copies < 3 else 128) // block_k)
     elements = block_n * keys * block_k * copies
     num_warps = 1
     while elements > 32 * num_warps * _ROWS_ELEMENTS_OF_A_THREAD:
@@ -127,7 +128,7 @@ _TILES: dict[tuple[Side, str], tuple[tuple[int | None, Tiles], ...]] = {
     ),
     ("key", "half"): (
         (64, Tiles(32, 64, 64, 64, True, 4, 2)),
-        (128, Tiles(32, 64, 128, 128, True, 8, 2)),
+        (128, Tiles(64, 64, 128, 128, True, 8, 2)),
         (None, Tiles(64, 64, 64, 128, False, 8, 2)),
     ),
     ("forward", "ieee"): (

@@ -122,10 +122,8 @@ def expected(p: Problem) -> dict[str, Tensor]:
     centers: Any = exact.get("centers", "identity" if p.direction == 1 else "reverse")
     options: dict[str, Any] = {"centers": centers, "sigma": p.sigma, "window": p.window, "scale": p.scale}
     options |= {"key_padding_mask": p.padding, "first_step": p.first_step}
-    context, loss, _ = reference.locality_attention(
-        exact["query"], exact["key"], exact.get("value"), **options,
-        mode=p.mode.split()[0], detach_target=p.mode == "las detached",
-    )  # fmt: skip
+    options |= {"mode": p.mode.split()[0], "detach_target": p.mode == "las detached"}
+    context, loss, _ = reference.locality_attention(exact["query"], exact["key"], exact.get("value"), **options)
     total = (context * p.grad_context.double()).sum()
     if p.grad_loss is not None:
         total = total + (loss * p.grad_loss.double()).sum()
@@ -207,7 +205,7 @@ def test_the_two_regimes_agree(device: torch.device, mode: str) -> None:
 @pytest.mark.parametrize("regime", REGIMES)
 def test_any_strides_of_the_leading_dimensions_are_read_in_place(device: torch.device, regime: Regime) -> None:
     p = problem(device, 2, 5, 12, 9, batch=(2, 2), padded=True, direction=0)
-    heads = {
+    heads: dict[str, Any] = {
         "query": p.query.permute(0, 2, 1, 3).contiguous().permute(0, 2, 1, 3),  # (B, T, H, K) seen as (B, H, T, K)
         "key": p.key[:1, :1].expand(2, 2, 5, 12),
         "value": torch.cat([p.value, p.value], -1)[..., 3:12],  # type: ignore[list-item]
@@ -360,8 +358,8 @@ def test_sequences_too_large_for_registers_are_refused_as_rows(device: torch.dev
         kernels.forward(*p[:5], *p.settings, regime="rows")
 
 
-@triton.jit
-def _apply_one_minus_exp(p_x, p_out, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+@triton.jit  # type: ignore[untyped-decorator]
+def _apply_one_minus_exp(p_x, p_out, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def, name-defined]
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(p_out + offsets, one_minus_exp(tl.load(p_x + offsets, mask=offsets < size)), mask=offsets < size)
 

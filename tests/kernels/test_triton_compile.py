@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import triton
 
 from benchmarks.triton_compile_report import REGISTER_LIMIT, SHARED_LIMIT
 from sgela_fast.kernels.locality_attention_tuning import all_configurations
 
-# Keys, values and both gradients of six frames in float32 fill the registers of a warp; so does a tile of the keys'
-# side on sm_80. What the compiler then puts aside, bytes of a thread, is a handful of addresses.
-SPILLS = {("rows_backward", "float32", "separate"): 32, ("tiles_backward_key", "bfloat16", "separate"): 16}
+# Bytes of a thread in local memory: none, but the assembler that comes with older compilers sets two registers aside in
+# some kernels.
+SPILL_LIMIT = 0 if triton.__version__ >= "3.9" else 8
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
@@ -38,9 +39,8 @@ def test_every_configuration_was_compiled_for_both_architectures(rows: list[dict
     assert {row["arch"] for row in rows} == {80, 90}
 
 
-def test_registers_are_not_spilled_beyond_what_is_listed(rows: list[dict[str, Any]]) -> None:
-    names = ("kernel", "dtype", "values")
-    assert not [row for row in rows if row["spilled"] > SPILLS.get(tuple(row[name] for name in names), 0)]
+def test_registers_suffice(rows: list[dict[str, Any]]) -> None:
+    assert not [row for row in rows if row["spilled"] > SPILL_LIMIT]
     assert max(row["registers"] for row in rows) <= REGISTER_LIMIT
 
 
@@ -49,11 +49,14 @@ def test_shared_memory_fits_the_device(rows: list[dict[str, Any]]) -> None:
 
 
 def test_short_sequences_are_read_and_written_sixteen_bytes_at_a_time(rows: list[dict[str, Any]]) -> None:
-    # A warp that shares its sequence with another one has half as many features, so eight bytes of a half type.
+    # A warp that shares its sequence with another one, or holds keys and two gradients, takes fewer features at once:
+    # eight bytes of a half type.
     short = [row for row in rows if row["kernel"].startswith("rows_")]
     narrow = [row for row in short if min(row["load_bits"], row["store_bits"]) < 128]
     assert short
-    assert not [row for row in narrow if row["dtype"] == "float32" or row["tiles"]["num_warps"] == 1]
+    crowded = [row for row in narrow if row["kernel"] == "rows_backward" and row["values"] == "separate"]
+    assert not [row for row in narrow if row["dtype"] == "float32"]
+    assert not [row for row in narrow if row["tiles"]["num_warps"] == 1 and row not in crowded]
     assert not [row for row in narrow if min(row["load_bits"], row["store_bits"]) < 64]
 
 
