@@ -17,7 +17,7 @@ from sgela_fast.kernels.locality_attention_tuning import all_configurations
 
 # Bytes of a thread in local memory: none, but the assembler that comes with older compilers sets two registers aside in
 # some kernels.
-SPILL_LIMIT = 0 if triton.__version__ >= "3.9" else 8
+SPILL_LIMIT = 0 if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9) else 8
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
