@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -188,8 +189,12 @@ def main() -> None:
     parser.add_argument("--archs", type=int, nargs="+", default=list(ARCHS))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--cached", action="store_true", help="take from Triton's cache, at the cost of the seconds")
     arguments = parser.parse_args()
-    rows = report(list(cases(arguments.archs)), arguments.processes)
+    with tempfile.TemporaryDirectory() as fresh:
+        if not arguments.cached:
+            os.environ["TRITON_CACHE_DIR"] = fresh
+        rows = report(list(cases(arguments.archs)), arguments.processes)
     arguments.output.mkdir(parents=True, exist_ok=True)
     about = {"triton": triton.__version__, "torch": torch.__version__, "rows": rows}
     (arguments.output / "triton_compile_report.json").write_text(json.dumps(about, indent=1) + "\n")

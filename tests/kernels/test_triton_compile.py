@@ -27,7 +27,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The report, made by a process of its own: in this one the kernels may be the interpreter's."""
     folder = tmp_path_factory.mktemp("report")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "benchmarks.triton_compile_report", "--processes", "2", "--output", str(folder)]
+    module = "benchmarks.triton_compile_report"
+    command = [sys.executable, "-m", module, "--cached", "--processes", "2", "--output", str(folder)]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found: list[dict[str, Any]] = json.loads((folder / "triton_compile_report.json").read_text())["rows"]
