@@ -1,6 +1,6 @@
 """Compile every configuration of the Triton kernels ahead of time, without a GPU, and report what the compiler made.
 
-    python -m benchmarks.triton_compile_report [--archs 80 90] [--processes 2] [--output benchmarks/results]
+    python -m benchmarks.triton_compile_report [--archs 80 90] [--processes 2] [--output benchmarks/results] [--cached]
 
 writes ``triton_compile_report.json`` and ``.md``: registers of a thread, bytes spilled to local memory, bytes of shared
 memory, widest load and store, matrix instructions, seconds to compile. Spills, registers and shared memory are facts of
