@@ -7,21 +7,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from sgela_fast.ops._library import autocasts
 from sgela_fast.reference.locality_attention import Centers
 
 Backend = Literal["auto", "reference", "fused"]
 BACKENDS = get_args(Backend)
-AUTOCASTING = tuple(device for device in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(device))
 # Query, key, value, positions, padding mask.
 Inputs = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 MODES: dict[str, int] = {"bas": 0, "mbas": 1, "las": 2}
 DIRECTIONS: dict[str, int] = {"reverse": -1, "identity": 1}
-
-
-def autocasts(device: str) -> bool:
-    """Whether autocast is on for devices of this type; for some (meta) it does not exist."""
-    return device in AUTOCASTING and torch.is_autocast_enabled(device)
 
 
 def check_settings(

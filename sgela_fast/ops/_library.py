@@ -24,6 +24,7 @@ else:
     WHY_NO_EXTENSION = None
 
 WHY_NOT_TORCH_FUNC = "torch.func's derivatives (grad, vjp, jvp, jacrev) do not reach custom ops"
+AUTOCASTING = tuple(device for device in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(device))
 WHY_NO_TRITON: str | None = None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
@@ -94,6 +95,16 @@ def _autocast_kernel(op: Schema, tensors: tuple[int, ...], device: str, key: str
             return op.overload(*cast)
 
     return kernel
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of scores, softmax and loss for inputs of ``dtype``."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for devices of this type; for some (meta) it does not exist."""
+    return device in AUTOCASTING and torch.is_autocast_enabled(device)
 
 
 def autocast(argument: Any, device: str) -> Any:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sgela_fast.ops._attention_arguments import BACKENDS, autocasts
+from sgela_fast.ops._attention_arguments import BACKENDS
+from sgela_fast.ops._library import autocasts
 from sgela_fast.reference.batched_lstm import LSTMLayer
 
 _ROUNDED_BY_AUTOCAST = (torch.float32, torch.bfloat16, torch.float16)

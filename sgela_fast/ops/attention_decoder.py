@@ -14,9 +14,10 @@ from torch.autograd import forward_ad
 
 from sgela_fast.ops import _decoder_arguments as arguments
 from sgela_fast.ops import _library
-from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend, autocasts
+from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend
 from sgela_fast.ops._decoder_arguments import Outputs
 from sgela_fast.ops._decoder_packing import forget_packed_weights, packed_weights
+from sgela_fast.ops._library import autocasts
 from sgela_fast.reference import attention_decoder as reference
 from sgela_fast.reference.attention_decoder import DecoderOutput, DecoderWeights
 from sgela_fast.reference.batched_lstm import LSTMState

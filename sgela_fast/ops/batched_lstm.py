@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from sgela_fast.ops import _library, _lstm_arguments, _lstm_products, _lstm_vmap
-from sgela_fast.ops._attention_arguments import Backend, autocasts
+from sgela_fast.ops._attention_arguments import Backend
+from sgela_fast.ops._library import accumulation_dtype, autocasts
 from sgela_fast.ops._lstm_packing import forget_packed_weights as forget_packed_weights
 from sgela_fast.ops._lstm_packing import packed_weights
-from sgela_fast.ops.locality_attention import accumulation_dtype
 from sgela_fast.reference import batched_lstm as reference
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState
 

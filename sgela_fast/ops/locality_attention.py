@@ -18,6 +18,7 @@ from torch import Tensor
 from sgela_fast.ops import _attention_arguments as arguments
 from sgela_fast.ops import _library
 from sgela_fast.ops._attention_arguments import Backend
+from sgela_fast.ops._library import accumulation_dtype
 from sgela_fast.reference import locality_attention as reference
 from sgela_fast.reference.locality_attention import Centers, LocalityAttention, Mode
 
@@ -108,7 +109,7 @@ def locality_attention(
     if not fused:
         settings |= {"mode": mode, "detach_target": detach_target, "return_alignment": return_alignment}
         return _in_accumulation_dtype(query, key, value, settings)
-    if arguments.autocasts(query.device.type):
+    if _library.autocasts(query.device.type):
         query, key, value = (_library.autocast(tensor, query.device.type) for tensor in (query, key, value))
     positions = centers.to(accumulation_dtype(query.dtype)) if isinstance(centers, Tensor) else None
     inputs = arguments.expand(batch, query, key, value, positions, key_padding_mask)
@@ -135,17 +136,12 @@ def locality_attention(
     return LocalityAttention(context, loss, alignment)
 
 
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Dtype of scores, softmax and loss for inputs of ``dtype``."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def _in_accumulation_dtype(
     query: Tensor, key: Tensor, value: Tensor | None, settings: dict[str, Any]
 ) -> LocalityAttention:
     """The reference with the kernels' promise about dtypes: half-precision inputs are computed in float32."""
     device = query.device.type
-    if arguments.autocasts(device):
+    if _library.autocasts(device):
         # As for the kernels, autocast rounds the inputs and has no say in the arithmetic.
         query, key, value = (_library.autocast(tensor, device) for tensor in (query, key, value))
         with torch.autocast(device, enabled=False):
