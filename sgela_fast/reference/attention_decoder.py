@@ -87,7 +87,10 @@ def attention_decoder(
     """
     groups, batch, _, hidden = encoded.shape
     joints = weights.output.shape[1]
-    key = encoded if weights.key is None else encoded @ weights.key[:, None].mT  # (G, B, Tk, K)
+    if weights.key is None:
+        key = encoded  # (G, B, Tk, K)
+    else:  # one product a group, not one a window
+        key = (encoded.flatten(1, 2) @ weights.key.mT).view_as(encoded)  # (G, B, Tk, K)
     h, c = list(state.h), list(state.c)  # L x (G, B, K)
     skeleton = encoded.new_zeros(groups, batch, joints)
     attentional = encoded.new_zeros(groups, batch, hidden)
