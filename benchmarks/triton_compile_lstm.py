@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from benchmarks import triton_compile_report as report
 from sgela_fast.kernels import batched_lstm_launch as launches
 from sgela_fast.kernels.batched_lstm_tuning import HOPPER, Configuration, all_configurations
-from sgela_fast.kernels.locality_attention_launch import Launch
+from sgela_fast.kernels.launch import Launch
 
 
 class Sizes(NamedTuple):

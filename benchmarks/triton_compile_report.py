@@ -31,6 +31,7 @@ from triton.compiler import ASTSource
 
 from sgela_fast.kernels import locality_attention_launch as launches
 from sgela_fast.kernels import locality_attention_tuning as tuning
+from sgela_fast.kernels.launch import Launch
 from sgela_fast.kernels.locality_attention_tuning import Configuration
 
 MIB = 1024**2
@@ -58,7 +59,7 @@ def cases(archs: Iterable[int] = ARCHS) -> Iterator[Case]:
         yield Case(configuration, torch.bfloat16 if configuration.arithmetic == "half" else torch.float32, arch)
 
 
-def launch_of(case: Case) -> launches.Launch:
+def launch_of(case: Case) -> Launch:
     """The launch that compiles to the case: tensors without memory, and every option that costs registers."""
     configuration, tiles = case.configuration, case.configuration.tiles
     rows = isinstance(tiles, tuning.RowsTiles)
@@ -92,7 +93,7 @@ def launch_of(case: Case) -> launches.Launch:
     return launches.plan_tiles_backward(problem, gradients, precision, *outputs)[side]
 
 
-def source_of(launch: launches.Launch) -> ASTSource:
+def source_of(launch: Launch) -> ASTSource:
     """What the just-in-time compiler would make of the launch's arguments: types, constants, divisibility by 16."""
     types: dict[str, str] = {}
     constants: dict[str, Any] = {}

@@ -26,7 +26,7 @@ from sgela_fast.kernels.batched_lstm_launch import (
     plan_forward,
     stack_weights,
 )
-from sgela_fast.kernels.locality_attention_launch import INTERPRETED, Precision
+from sgela_fast.kernels.launch import INTERPRETED, Precision
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sgela_fast.kernels.batched_lstm_backward import phase_backward
 from sgela_fast.kernels.batched_lstm_forward import phase_forward
 from sgela_fast.kernels.batched_lstm_tuning import BLOCK_I, HOPPER, Arithmetic, Side, Tiles, choose_tiles
-from sgela_fast.kernels.locality_attention_launch import INTERPRETED, Launch, Precision, default_precision
+from sgela_fast.kernels.launch import INTERPRETED, Launch, Precision, default_precision
 
 TAPE_ROWS = 6  # i, f, g, o after sigmoid and tanh, c, h
 LOWER_STEPS = 2  # steps of h that layers below the top one keep: the last, and the one being written

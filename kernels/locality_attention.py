@@ -14,12 +14,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from sgela_fast.kernels.launch import INTERPRETED, Precision
 from sgela_fast.kernels.locality_attention_autotune import fastest
 from sgela_fast.kernels.locality_attention_launch import (
-    INTERPRETED,
     LAS,
     Gradients,
-    Precision,
     Problem,
     Regime,
     plan_rows_backward,

@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from sgela_fast.kernels.launch import INTERPRETED, Launch, Precision, default_precision
 from sgela_fast.kernels.locality_attention_autotune import bucket
 from sgela_fast.kernels.locality_attention_rows import rows_backward, rows_forward
 from sgela_fast.kernels.locality_attention_tiles import tiles_forward
@@ -24,29 +25,10 @@ from sgela_fast.kernels.locality_attention_tuning import (
 )
 
 Regime = Literal["rows", "tiles"]
-Precision = Literal["ieee", "tf32", "tf32x3"]
 
 LAS = 2
-# The interpreter multiplies half-precision matrices wrongly, so there all products are of float32.
-INTERPRETED = not isinstance(tiles_forward, triton.JITFunction)
 # 1 / (2 sigma^2) is cut here: the mask is 1 at the centre and 0 elsewhere already, and products must stay finite.
 LARGEST_COEFFICIENT = 1e30
-
-
-class Launch(NamedTuple):
-    """One kernel call: what is launched, how many programs, with which arguments and compiler options."""
-
-    kernel: Any
-    programs: int
-    arguments: dict[str, Any]
-    num_warps: int
-    num_stages: int
-
-    def run(self) -> None:
-        # FP fusion is stated because its default differs between Triton versions.
-        self.kernel[(self.programs,)](
-            **self.arguments, num_warps=self.num_warps, num_stages=self.num_stages, enable_fp_fusion=True
-        )
 
 
 class Problem(NamedTuple):
@@ -264,12 +246,6 @@ def _plan_tiles(
     chunks = max(triton.cdiv(width, tiles.block_o), 1)
     programs = triton.cdiv(rows, block) * chunks * problem.sequences
     return Launch(kernel, programs, arguments, tiles.num_warps, tiles.num_stages)
-
-
-def default_precision() -> Precision:
-    """``tf32`` if torch's setting for float32 matrix products on CUDA says so, else ``ieee``."""
-    setting = getattr(torch.backends.cuda.matmul, "fp32_precision", "ieee")
-    return "tf32" if setting == "tf32" else "ieee"
 
 
 def _strides(prefix: str, tensor: Tensor | None) -> dict[str, int]:

@@ -36,7 +36,7 @@ from sgela_fast.kernels.batched_lstm_tuning import (
     all_configurations,
     choose_tiles,
 )
-from sgela_fast.kernels.locality_attention_launch import Launch
+from sgela_fast.kernels.launch import Launch
 
 ROOT = Path(__file__).resolve().parents[2]
 # Largest error over the largest entry. Half types round the operands of every step's products and the results.
