@@ -43,6 +43,15 @@ SPECIAL = {
     "_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"],
     "_sm90a.cu": ["-gencode=arch=compute_90a,code=sm_90a"],
 }
+# Modules of benchmarks/ that look at the repository itself and stay out of wheels.
+DEVELOPMENT = {
+    "cuda_compile_report",
+    "golden_comparison",
+    "golden_report",
+    "triton_compile_lstm",
+    "triton_compile_report",
+    "walker_difficulty",
+}
 INSTALL_TOOLS = "install torch, ninja and pybind11 first, then use pip install --no-build-isolation"
 
 
@@ -233,6 +242,10 @@ def commands(plan: Plan, special: dict[str, list[str]]) -> dict[str, type]:
         from torch.utils.cpp_extension import BuildExtension as base
 
     class BuildPython(build_py):
+        def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+            found = super().find_package_modules(package, package_dir)
+            return [entry for entry in found if package != "sgela_fast.benchmarks" or entry[1] not in DEVELOPMENT]
+
         def run(self) -> None:
             super().run()
             settle(Path("sgela_fast") if self.editable_mode else Path(self.build_lib, "sgela_fast"), plan)

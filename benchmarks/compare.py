@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 from jsonargparse import ArgumentParser
 
-from benchmarks.harness.markdown import by_case, significant, table
-from benchmarks.harness.results import read
+from sgela_fast.benchmarks.harness.markdown import by_case, significant, table
+from sgela_fast.benchmarks.harness.results import read
 
 Statistic = Literal["median", "min", "p20", "p80"]
 

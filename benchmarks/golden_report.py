@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.golden_comparison import FILES, Deviation, compare
+from sgela_fast.benchmarks.golden_comparison import FILES, Deviation, compare
 
 KINDS = {
     "forward": "Forward tensors, absolute",

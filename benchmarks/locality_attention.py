@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from benchmarks.harness.options import Choice, Grid, main
-from benchmarks.harness.suite import Case, Cost, Suite
-from benchmarks.locality_attention_providers import PROVIDERS, expected, tolerance
+from sgela_fast.benchmarks.harness.options import Choice, Grid, main
+from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
+from sgela_fast.benchmarks.locality_attention_providers import PROVIDERS, expected, tolerance
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 FRAMES = 6

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.harness.suite import Case, Job, Outputs, Provider, Unavailable
-from benchmarks.tolerances import relative_bound, score_magnitude
+from sgela_fast.benchmarks.harness.suite import Case, Job, Outputs, Provider, Unavailable
+from sgela_fast.benchmarks.tolerances import relative_bound, score_magnitude
 from sgela_fast.reference import locality_attention as reference
 
 Results = tuple[Tensor, ...]

@@ -11,10 +11,10 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from benchmarks.harness.markdown import render
-from benchmarks.harness.plots import draw
-from benchmarks.harness.results import read
 from sgela_fast.atomic import write_text
+from sgela_fast.benchmarks.harness.markdown import render
+from sgela_fast.benchmarks.harness.plots import draw
+from sgela_fast.benchmarks.harness.results import read
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
-from benchmarks import triton_compile_report as report
+from sgela_fast.benchmarks import triton_compile_report as report
 from sgela_fast.kernels import batched_lstm_launch as launches
 from sgela_fast.kernels.batched_lstm_tuning import HOPPER, Configuration, all_configurations
 from sgela_fast.kernels.launch import Launch

@@ -24,6 +24,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "training": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
     "encoding": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
     "evaluation": (*GROUND, "encoding.store", "models", "reference"),
+    # Measures whatever there is, as a user would call it, and is asked for by the command line alone.
+    "benchmarks": (*GROUND, "encoding", "models", "ops", "reference", "skeletons", "training"),
     "errors": (),
     "_version": (),
     "atomic": ("errors",),

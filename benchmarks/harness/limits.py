@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness.suite import Case, Cost, Job
-from benchmarks.harness.timing import cpu_duration, duration, synchronize
+from sgela_fast.benchmarks.harness.suite import Case, Cost, Job
+from sgela_fast.benchmarks.harness.timing import cpu_duration, duration, synchronize
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 # Where the system does not tell.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness.suite import Case, Job, Provider, Unavailable
+from sgela_fast.benchmarks.harness.suite import Case, Job, Provider, Unavailable
 
 TIMEOUT_SECONDS = 120
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

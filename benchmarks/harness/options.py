@@ -15,12 +15,12 @@ from typing import Literal
 import torch
 from jsonargparse import ArgumentParser
 
-from benchmarks.harness import environment
-from benchmarks.harness.markdown import milliseconds, render, significant
-from benchmarks.harness.results import Record
-from benchmarks.harness.runner import run
-from benchmarks.harness.suite import Case, Suite
 from sgela_fast.atomic import write_text
+from sgela_fast.benchmarks.harness import environment
+from sgela_fast.benchmarks.harness.markdown import milliseconds, render, significant
+from sgela_fast.benchmarks.harness.results import Record
+from sgela_fast.benchmarks.harness.runner import run
+from sgela_fast.benchmarks.harness.suite import Case, Suite
 
 RESULTS = environment.REPOSITORY / "benchmarks" / "results"
 Grid = Literal["quick", "standard", "full"]

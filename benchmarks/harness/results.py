@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.limits import Bound
-from benchmarks.harness.suite import Case, Provider
-from benchmarks.harness.timing import Quantiles
+from sgela_fast.benchmarks.harness.limits import Bound
+from sgela_fast.benchmarks.harness.suite import Case, Provider
+from sgela_fast.benchmarks.harness.timing import Quantiles
 
 FORMAT = 1
 

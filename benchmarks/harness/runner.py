@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import environment
-from benchmarks.harness.limits import Limits, measure_limits
-from benchmarks.harness.memory import peak_bytes
-from benchmarks.harness.results import FORMAT, Record
-from benchmarks.harness.suite import Case, Job, Outputs, Provider, Suite, Unavailable
-from benchmarks.harness.timing import (
+from sgela_fast.atomic import make_folder, write_json
+from sgela_fast.benchmarks.harness import environment
+from sgela_fast.benchmarks.harness.limits import Limits, measure_limits
+from sgela_fast.benchmarks.harness.memory import peak_bytes
+from sgela_fast.benchmarks.harness.results import FORMAT, Record
+from sgela_fast.benchmarks.harness.suite import Case, Job, Outputs, Provider, Suite, Unavailable
+from sgela_fast.benchmarks.harness.timing import (
     calls_per_sample,
     captured,
     duration,
@@ -26,8 +27,7 @@ from benchmarks.harness.timing import (
     synchronize,
     warmed_duration,
 )
-from benchmarks.harness.verification import WrongAnswer, verify
-from sgela_fast.atomic import make_folder, write_json
+from sgela_fast.benchmarks.harness.verification import WrongAnswer, verify
 
 # A provider whose call takes longer is not timed: five rounds of it would cost more than the figure is worth.
 LONGEST_CALL_SECONDS = 10.0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.harness.suite import Job
+from sgela_fast.benchmarks.harness.suite import Job
 
 # A sample lasts about this long: a thousand times the clock's own cost.
 SAMPLE_SECONDS = 2e-3

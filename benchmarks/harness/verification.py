@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from benchmarks.harness.suite import Outputs
-from benchmarks.tolerances import deviation
+from sgela_fast.benchmarks.harness.suite import Outputs
+from sgela_fast.benchmarks.tolerances import deviation
 
 
 class WrongAnswer(Exception):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.harness.options import Choice, Grid
-from benchmarks.harness.suite import Case
-from benchmarks.harness.verification import verify
-from benchmarks.locality_attention import build, cost
-from benchmarks.locality_attention_providers import (
+from sgela_fast.benchmarks.harness.options import Choice, Grid
+from sgela_fast.benchmarks.harness.suite import Case
+from sgela_fast.benchmarks.harness.verification import verify
+from sgela_fast.benchmarks.locality_attention import build, cost
+from sgela_fast.benchmarks.locality_attention_providers import (
     PROVIDERS,
     expected,
     flex_with_loss,

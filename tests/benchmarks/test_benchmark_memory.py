@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from benchmarks.harness.memory import peak_bytes
-from benchmarks.harness.suite import Case, Cost, Job, Provider, Unavailable
+from sgela_fast.benchmarks.harness.memory import peak_bytes
+from sgela_fast.benchmarks.harness.suite import Case, Cost, Job, Provider, Unavailable
 
 MEBIBYTE = 2**20
 CASE = Case("memory", "memory", {}, items=1, cost=Cost(0, 0))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compare, report
-from benchmarks.harness.markdown import render, significant
-from benchmarks.harness.plots import panels
+from sgela_fast.benchmarks import compare, report
+from sgela_fast.benchmarks.harness.markdown import render, significant
+from sgela_fast.benchmarks.harness.plots import panels
 
 ENVIRONMENT = {
     "date": "2026-01-01 00:00 UTC",

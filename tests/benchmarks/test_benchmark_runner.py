@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.harness.limits import Bound, Level, Limits
-from benchmarks.harness.results import Record
-from benchmarks.harness.runner import run, run_case
-from benchmarks.harness.suite import Case, Cost, Job, Outputs, Provider, Suite, Unavailable
-from benchmarks.harness.verification import WrongAnswer, verify
+from sgela_fast.benchmarks.harness.limits import Bound, Level, Limits
+from sgela_fast.benchmarks.harness.results import Record
+from sgela_fast.benchmarks.harness.runner import run, run_case
+from sgela_fast.benchmarks.harness.suite import Case, Cost, Job, Outputs, Provider, Suite, Unavailable
+from sgela_fast.benchmarks.harness.verification import WrongAnswer, verify
 
 LIMITS = Limits((Level("DRAM", None, 1, 1e10),), {"float32": 1e11})
 CASE = Case("n=7", "squares", {"n": 7}, items=7, cost=Cost(flop=7, bytes=56))

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.harness.timing import (
+from sgela_fast.benchmarks.harness.timing import (
     MAX_ROUNDS,
     MIN_ROUNDS,
     SAMPLE_SECONDS,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.cpp_extension import include_paths
 
-from benchmarks import cuda_compile_report as report
+from sgela_fast.benchmarks import cuda_compile_report as report
 from sgela_fast.reference.batched_lstm import lstm_gates
 
 CSRC = report.ROOT / "csrc"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cuda_compile_report as report
-from benchmarks.cuda_compile_report import Budget, CompileError, Kernel
+from sgela_fast.benchmarks import cuda_compile_report as report
+from sgela_fast.benchmarks.cuda_compile_report import Budget, CompileError, Kernel
 
 FILES = sorted((report.ROOT / "csrc").rglob("*.cu"))
 PTXAS = """

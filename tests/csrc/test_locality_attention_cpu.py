@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.tolerances import relative_bound, score_magnitude
+from sgela_fast.benchmarks.tolerances import relative_bound, score_magnitude
 from sgela_fast.ops.locality_attention import BACKWARD, FORWARD
 from sgela_fast.reference.locality_attention import Centers, Mode, expected_positions
 from sgela_fast.reference.locality_attention import locality_attention as reference

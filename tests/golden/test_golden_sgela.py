@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.golden_comparison import FILES, ROLES, compare
+from sgela_fast.benchmarks.golden_comparison import FILES, ROLES, compare
 from sgela_fast.checkpoints.run_folder import load_run
 from sgela_fast.checkpoints.tf_bundle import TFBundle
 from sgela_fast.checkpoints.tf_import import import_checkpoint

@@ -383,7 +383,7 @@ def compiled() -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_every_configuration_compiles_within_its_budget(compiled: list[dict[str, Any]]) -> None:
-    from benchmarks.triton_compile_lstm import beyond
+    from sgela_fast.benchmarks.triton_compile_lstm import beyond
 
     asked = [row for row in compiled if row["options"]]
     assert len(asked) == sum(len(list(all_configurations(arch))) for arch in (80, 90))

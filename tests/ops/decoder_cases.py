@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks.tolerances import relative_bound
+from sgela_fast.benchmarks.tolerances import relative_bound
 from sgela_fast.ops import attention_decoder as op
 from sgela_fast.reference.attention_decoder import DecoderOutput, DecoderWeights
 from sgela_fast.reference.attention_decoder import attention_decoder as reference

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from benchmarks.tolerances import relative_bound
+from sgela_fast.benchmarks.tolerances import relative_bound
 from sgela_fast.ops import _lstm_products
 from sgela_fast.ops import batched_lstm as op
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState

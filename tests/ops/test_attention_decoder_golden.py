@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import golden_comparison as golden
+from sgela_fast.benchmarks import golden_comparison as golden
 from sgela_fast.models.config import Attention, DecoderInput, Variant
 from sgela_fast.ops.attention_decoder import attention_decoder
 from sgela_fast.ops.batched_lstm import batched_lstm

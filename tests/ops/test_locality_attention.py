@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.tolerances import deviation, relative_bound, score_magnitude
+from sgela_fast.benchmarks.tolerances import deviation, relative_bound, score_magnitude
 from sgela_fast.ops import locality_attention as op
 from sgela_fast.ops._attention_arguments import one_or_two_leading, unit_stride
 from sgela_fast.reference.locality_attention import LocalityAttention

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks.tolerances import SMALLEST, relative_bound, score_magnitude
+from sgela_fast.benchmarks.tolerances import SMALLEST, relative_bound, score_magnitude
 from sgela_fast.ops.locality_attention import locality_attention
 from sgela_fast.reference.locality_attention import locality_attention as reference
 

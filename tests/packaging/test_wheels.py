@@ -19,7 +19,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = ("LICENSE", "MANIFEST.in", "README.md", "csrc", "kernels", "pyproject.toml", "setup.py", "sgela_fast")
+SOURCES = ("benchmarks", "csrc", "kernels", "sgela_fast")
+NEEDED = (*SOURCES, "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
 BUILD = (sys.executable, "-m", "build", "--no-isolation")
 SMOKE = """
 import json, sys
@@ -128,6 +129,13 @@ def test_every_module_is_in_the_wheel_and_kernels_are_files(compiled: Path) -> N
     assert modules | kernels.keys() <= set(files_in(wheel))
     with ZipFile(wheel) as archive:
         assert {name: archive.read(name) for name in kernels} == kernels
+
+
+def test_benchmarks_are_in_the_wheel_without_results_notes_and_what_serves_development(compiled: Path) -> None:
+    names = {name for name in files_in(next(compiled.glob("*.whl"))) if name.startswith("sgela_fast/benchmarks/")}
+    assert {"sgela_fast/benchmarks/harness/runner.py", "sgela_fast/benchmarks/locality_attention.py"} <= names
+    assert all(name.endswith(".py") for name in names)
+    assert "sgela_fast/benchmarks/golden_report.py" not in names
 
 
 def test_source_distribution_holds_the_compiled_code(compiled: Path) -> None:
