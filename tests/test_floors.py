@@ -25,7 +25,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "encoding": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
     "evaluation": (*GROUND, "encoding.store", "models", "reference"),
     # Measures whatever there is, as a user would call it, and is asked for by the command line alone.
-    "benchmarks": (*GROUND, "encoding", "models", "ops", "reference", "skeletons", "training"),
+    "benchmarks": (
+        *GROUND,
+        "checkpoints",
+        "encoding",
+        "evaluation",
+        "models",
+        "ops",
+        "reference",
+        "skeletons",
+        "training",
+    ),
     "errors": (),
     "_version": (),
     "atomic": ("errors",),
