@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "checkpoints",
         "encoding",
         "evaluation",
+        "kernels",
         "models",
         "ops",
         "reference",
