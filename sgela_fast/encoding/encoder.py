@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -13,13 +14,36 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sgela_fast.checkpoints.run_folder import load_run
+from sgela_fast.encoding.batching import Batcher
+from sgela_fast.encoding.normalisation import center_index, find_origin, normalise
+from sgela_fast.encoding.recordings import (
+    Array,
+    DType,
+    Encoding,
+    Frames,
+    Pooling,
+    array_of,
+    as_tensor,
+    empty_like_input,
+    enumerate_recordings,
+    is_one_recording,
+    require_batch,
+    require_pooling,
+    require_skeletons,
+    resolve_dtype,
+    upload,
+)
 from sgela_fast.errors import CheckpointError, DataError
 from sgela_fast.models.config import SGELAConfig, Variant
+from sgela_fast.models.device import choose_device
 from sgela_fast.models.sgela import Backend, build_model
 from sgela_fast.reference.sgela import SGELA
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout, get_layout
-from sgela_fast.skeletons.windows import center_frames, missing_joints, valid_windows
+from sgela_fast.skeletons.recording import Recording
+
+# Windows encoded at once: enough for the CPU's caches, and for a GPU to be busy.
+BATCH = {"cpu": 256, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -41,13 +65,21 @@ class Encoder:
     origin: str
 
     @classmethod
-    def load(cls, run: str | Path, backend: Backend = "auto", device: torch.device | str = "cpu") -> Encoder:
+    def load(cls, run: str | Path, backend: Backend = "auto", device: torch.device | str = "auto") -> Encoder:
         """The encoder of a run folder.
+
+        Args:
+            run: the folder.
+            backend: ``auto``, ``reference`` or ``fused``.
+            device: ``auto`` takes a CUDA device if there is one.
 
         Raises:
             CheckpointError: a file is missing, damaged or belongs to another model, or the model does not read
                 whole skeletons of the run's layout.
+            ConfigError: the backend or the device is not there.
         """
+        if device in ("auto", "cuda"):
+            device = choose_device(str(device), "device")
         loaded = load_run(run, backend, device)
         config, layout = loaded.model_config, get_layout(loaded.layout)
         if config.axes != 3:
@@ -89,6 +121,11 @@ class Encoder:
         """Where the model computes."""
         return self.model.output_weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model reads."""
+        return self.model.output_weight.dtype
+
     def with_stride(self, stride: int) -> Encoder:
         """The same encoder cutting windows every ``stride`` frames; 0 changes nothing."""
         return replace(self, window=replace(self.window, stride=stride)) if stride else self
@@ -106,7 +143,7 @@ class Encoder:
         }
 
     def cut(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cut a recording into centred windows.
+        """Cut a recording into normalised windows; :meth:`encode` does the same on the model's device.
 
         Args:
             joints: ``(frames, J, 3)``, metres, y up.
@@ -118,42 +155,181 @@ class Encoder:
         Raises:
             DataError: another number of joints than the layout's.
         """
-        if joints.ndim != 3 or joints.shape[1:] != (len(self.layout), 3):
-            raise DataError(
-                f"the frames have the shape {joints.shape} but the model reads (frames, {len(self.layout)}, 3), layout "
-                f"{self.layout.name!r}; convert them to that layout"
-            )
+        require_skeletons(joints, self.layout, ("frames",), "the frames")
         starts = np.asarray(self.window.starts(len(joints)), np.int64)
-        missing = missing_joints(joints)  # (frames, J)
-        valid = valid_windows(np.logical_not(missing.any(axis=-1)), starts, self.window.frames)
-        finite = np.nan_to_num(joints.astype(np.float32, copy=False), posinf=0.0, neginf=0.0)
-        centered = center_frames(finite, self.layout, self.window.center)
-        if missing.any():
-            centered = np.where(missing[..., None], np.float32(0), centered)
+        normalised, lost = normalise(
+            upload(joints, torch.device("cpu")), center_index(self.layout, self.window), find_origin(joints)
+        )
         frames = starts[:, None] + np.arange(self.window.frames)  # (N, T)
-        return centered[frames], starts, valid
+        valid = np.logical_not(lost.any(dim=-1).numpy()[frames].any(axis=1))
+        return normalised.numpy()[frames], starts, valid
 
     @torch.inference_mode()
-    def ages(self, windows: np.ndarray | Tensor) -> Tensor:
-        """Encode centred windows ``(N, T, J, 3)`` into AGEs ``(N, T, D)`` on the encoder's device."""
-        tensor = torch.as_tensor(windows, dtype=self.model.output_weight.dtype, device=self.device)
-        return self.model.ages(tensor)
+    def ages(self, windows: Array) -> Tensor:
+        """Encode windows that :meth:`cut` made, ``(N, T, J, 3)``, into AGEs ``(N, T, D)`` on the encoder's device."""
+        return self.model.ages(torch.as_tensor(windows, dtype=self.dtype, device=self.device))
 
-    def encode(self, frames: np.ndarray | Tensor, batch: int = 256) -> np.ndarray:
-        """Encode one recording.
+    @overload
+    def encode(  # type: ignore[overload-overlap]  # arrays and lists are iterable too, but match first
+        self,
+        frames: np.ndarray | Recording,
+        *,
+        pooling: Pooling = ...,
+        dtype: DType = ...,
+        batch: int | None = ...,
+        details: Literal[False] = ...,
+    ) -> np.ndarray: ...
+
+    @overload
+    def encode(
+        self,
+        frames: Tensor,
+        *,
+        pooling: Pooling = ...,
+        dtype: DType = ...,
+        batch: int | None = ...,
+        details: Literal[False] = ...,
+    ) -> Tensor: ...
+
+    @overload
+    def encode(  # type: ignore[overload-overlap]
+        self,
+        frames: Frames,
+        *,
+        pooling: Pooling = ...,
+        dtype: DType = ...,
+        batch: int | None = ...,
+        details: Literal[True],
+    ) -> Encoding: ...
+
+    @overload
+    def encode(  # type: ignore[overload-overlap]
+        self,
+        frames: list[Any] | tuple[Any, ...],
+        *,
+        pooling: Pooling = ...,
+        dtype: DType = ...,
+        batch: int | None = ...,
+        details: bool = ...,
+    ) -> list[Any]: ...
+
+    @overload
+    def encode(
+        self,
+        frames: Iterable[Any],
+        *,
+        pooling: Pooling = ...,
+        dtype: DType = ...,
+        batch: int | None = ...,
+        details: bool = ...,
+    ) -> Iterator[Any]: ...
+
+    def encode(
+        self,
+        frames: Frames | Iterable[Frames],
+        *,
+        pooling: Pooling = "none",
+        dtype: DType = torch.float32,
+        batch: int | None = None,
+        details: bool = False,
+    ) -> Any:
+        """Encode one recording, or many.
+
+        A recording is an array or a tensor ``(frames, J, 3)`` in metres, y up, in the model's layout, or a
+        :class:`Recording`. Its windows begin where :class:`WindowConfig` says, and are cut and normalised as
+        :meth:`cut` does. A recording that is too short has no windows; a joint that is lost (NaN, or exactly at the
+        sensor's origin) stands at the origin, and its windows are marked in ``details``.
+
+        The windows of several recordings are encoded together. With the fused backend on the CPU a window has the same
+        bits whatever its batch; elsewhere they may differ by rounding (some 1e-8).
 
         Args:
-            frames: ``(frames, J, 3)``, metres, y up, in the model's layout.
-            batch: windows encoded at once.
+            frames: one recording, or a list, or any iterable of recordings.
+            pooling: ``none`` keeps the encoding of every frame, ``mean`` their mean.
+            dtype: of the results; arithmetic is the model's own. bfloat16 is for tensors only.
+            batch: windows encoded at once; ``None`` for what suits the device.
+            details: return an :class:`Encoding`, which adds the windows' first frames and whether all joints were seen.
 
         Returns:
-            AGEs ``(windows, T, D)`` float32; no windows for a recording that is too short.
+            For one recording AGEs ``(windows, T, D)`` or, pooled, ``(windows, D)``: a NumPy array, or for a tensor a
+            tensor on the encoder's device, without a detour. For a list a list of these. For an iterable an iterator:
+            recordings are read as results are asked for, about one batch of windows ahead.
 
         Raises:
-            DataError: another number of joints than the model reads.
+            DataError: something that is no recording in the model's layout.
+            ConfigError: unknown pooling or dtype.
         """
-        windows, _, _ = self.cut(frames.numpy(force=True) if isinstance(frames, Tensor) else np.asarray(frames))
-        encoded = np.empty((len(windows), self.window.frames, self.model.config.width), np.float32)
+        require_pooling(pooling)
+        one = is_one_recording(frames)
+        batch = BATCH.get(self.device.type, 256) if batch is None else batch
+        require_batch(batch)
+        batcher_options = {"mean": pooling == "mean", "dtype": resolve_dtype(dtype)}
+        if one:
+            array = array_of(frames, self.layout, "the frames")
+            # A short recording needs no room for a whole batch.
+            batch = min(batch, max(1, len(self.window.starts(len(array)))))
+            found = next(self._batcher(batch, **batcher_options).encode([array]))
+            return found if details else found.ages
+        if isinstance(frames, str | bytes) or not isinstance(frames, Iterable):
+            raise DataError(
+                f"the frames are of type {type(frames).__name__}; give a NumPy array or a torch tensor, or several in "
+                "a list or an iterator"
+            )
+        recordings = enumerate_recordings(iter(frames), self.layout)
+        results = self._batcher(batch, **batcher_options).encode(recordings)
+        chosen = results if details else (found.ages for found in results)
+        return list(chosen) if isinstance(frames, list | tuple) else chosen
+
+    def encode_windows(
+        self,
+        windows: Array,
+        *,
+        pooling: Pooling = "none",
+        dtype: DType = torch.float32,
+        batch: int | None = None,
+        origin: str | None = None,
+    ) -> Array:
+        """Encode windows that are cut already.
+
+        They are normalised as recordings are, which changes nothing in windows that were normalised before.
+
+        Args:
+            windows: ``(B, T, J, 3)``, metres, y up, an array or a tensor.
+            pooling: as in :meth:`encode`; so are ``dtype`` and ``batch``.
+            origin: name of the joint on which the windows were centred before, if it is another one than the encoder
+                centres on. In a whole recording such a joint is noticed, in windows it would pass as lost.
+
+        Returns:
+            AGEs ``(B, T, D)`` or, pooled, ``(B, D)``, of the same kind as ``windows``.
+
+        Raises:
+            DataError: the windows do not fit the model.
+            ConfigError: unknown pooling or dtype.
+        """
+        require_pooling(pooling)
+        require_skeletons(windows, self.layout, ("windows", self.window.frames), "the windows")
+        batch = BATCH.get(self.device.type, 256) if batch is None else batch
+        require_batch(batch)
+        shape = (self.model.config.width,) if pooling == "mean" else (self.window.frames, self.model.config.width)
+        results = empty_like_input(windows, (len(windows), *shape), resolve_dtype(dtype), self.device)
+        center = center_index(self.layout, self.window)
+        centred_on = None if origin is None else self.layout.index(origin)
         for start in range(0, len(windows), batch):
-            encoded[start : start + batch] = self.ages(windows[start : start + batch]).float().cpu().numpy()
-        return encoded
+            with torch.inference_mode():
+                centred, _ = normalise(upload(windows[start : start + batch], self.device), center, centred_on)
+                values = self.ages(centred)  # (B, T, D)
+                values = values.mean(dim=1) if pooling == "mean" else values
+                as_tensor(results)[start : start + batch].copy_(values)
+        return results
+
+    def _batcher(self, batch: int, **options: Any) -> Batcher:
+        return Batcher(
+            self.model.ages,
+            self.model.config,
+            self.window,
+            center_index(self.layout, self.window),
+            device=self.device,
+            compute=self.dtype,
+            batch=batch,
+            **options,
+        )

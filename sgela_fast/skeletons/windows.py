@@ -59,8 +59,11 @@ def origin_joint(joints: np.ndarray) -> int | None:
     Args:
         joints: ``(frames, J, 3)`` of a whole recording, metres.
     """
+    # Most recordings are answered by their first frame.
+    if len(joints) == 0 or not (joints[0] == 0).all(axis=-1).any():
+        return None
     at_origin = np.flatnonzero((joints == 0).all(axis=(0, 2)))
-    if len(joints) == 0 or len(at_origin) != 1:
+    if len(at_origin) != 1:
         return None
     others = np.delete(joints, at_origin, axis=1)
     distance = np.linalg.norm(np.nan_to_num(others).mean(axis=1), axis=-1)
