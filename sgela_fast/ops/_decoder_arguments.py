@@ -48,15 +48,15 @@ def check_settings(
         raise ValueError(f"backend is {backend!r}; choose auto, reference or fused")
 
 
-def check_tensors(
-    encoded: Tensor, state: LSTMState, weights: DecoderWeights, teacher: Tensor | None, steps: int, attends: bool
-) -> None:
-    """Raise ValueError for tensors whose shapes, dtypes or devices do not fit together."""
-    if encoded.dim() != 4:
-        raise ValueError(f"encoded has shape {tuple(encoded.shape)}; it needs (G, B, Tk, K)")
-    groups, batch, keys, hidden = encoded.shape
-    if hidden < 1 or (attends and keys < 1):
-        raise ValueError(f"encoded has shape {tuple(encoded.shape)}; Tk and K must be 1 or more")
+Named = list[tuple[str, Tensor | None, tuple[int, ...]]]
+
+
+def weights_and_shapes(weights: DecoderWeights, groups: int, hidden: int, attends: bool) -> Named:
+    """Every weight with its name and the shape that it must have; those that are not read as ``None``.
+
+    Raises:
+        ValueError: there is no layer, no attentional layer, or no saying how many joints there are.
+    """
     if not weights.layers:
         raise ValueError("weights has no layer; it needs one or more")
     if weights.output.dim() != 3:
@@ -64,26 +64,52 @@ def check_tensors(
     if attends and weights.fusion is None:
         raise ValueError("weights.fusion is None; attention needs W_att, (G, K, 2K)")
     joints = weights.output.shape[1]
-    dtype, device = encoded.dtype, encoded.device
-    if not encoded.is_floating_point():
-        raise ValueError(f"encoded is {dtype}; it must be a floating-point tensor")
     bottom = joints + hidden if attends else joints
-    state_shape = (len(weights.layers), groups, batch, hidden)
-    checked: list[tuple[str, Tensor | None, tuple[int, ...]]] = [
+    named: Named = [
         ("weights.output", weights.output, (groups, joints, hidden)),
         ("weights.output_bias", weights.output_bias, (groups, joints)),
         ("weights.key", weights.key if attends else None, (groups, hidden, hidden)),
         ("weights.fusion", weights.fusion if attends else None, (groups, hidden, 2 * hidden)),
-        ("teacher", teacher, (groups, batch, steps, joints)),
-        ("h of state", state.h, state_shape),
-        ("c of state", state.c, state_shape),
     ]
     for index, (weight_ih, weight_hh, bias) in enumerate(weights.layers):
-        checked += [
+        named += [
             (f"weight_ih of layer {index}", weight_ih, (groups, 4 * hidden, hidden if index else bottom)),
             (f"weight_hh of layer {index}", weight_hh, (groups, 4 * hidden, hidden)),
             (f"bias of layer {index}", bias, (groups, 4 * hidden)),
         ]
+    return named
+
+
+def check_encoded(encoded: Tensor, attends: bool) -> None:
+    """Raise ValueError unless ``encoded`` is something to decode."""
+    if encoded.dim() != 4:
+        raise ValueError(f"encoded has shape {tuple(encoded.shape)}; it needs (G, B, Tk, K)")
+    if encoded.shape[3] < 1 or (attends and encoded.shape[2] < 1):
+        raise ValueError(f"encoded has shape {tuple(encoded.shape)}; Tk and K must be 1 or more")
+    if not encoded.is_floating_point():
+        raise ValueError(f"encoded is {encoded.dtype}; it must be a floating-point tensor")
+
+
+def rest_and_shapes(state: LSTMState, teacher: Tensor | None, sizes: tuple[int, int, int, int, int, int]) -> Named:
+    """State and teacher with their names and the shapes that they must have for ``sizes`` G, B, T, J, K and L."""
+    groups, batch, steps, joints, hidden, layers = sizes
+    return [
+        ("teacher", teacher, (groups, batch, steps, joints)),
+        ("h of state", state.h, (layers, groups, batch, hidden)),
+        ("c of state", state.c, (layers, groups, batch, hidden)),
+    ]
+
+
+def check_tensors(
+    encoded: Tensor, state: LSTMState, weights: DecoderWeights, teacher: Tensor | None, steps: int, attends: bool
+) -> None:
+    """Raise ValueError for tensors whose shapes, dtypes or devices do not fit together."""
+    check_encoded(encoded, attends)
+    groups, batch, _, hidden = encoded.shape
+    dtype, device = encoded.dtype, encoded.device
+    checked = weights_and_shapes(weights, groups, hidden, attends)
+    joints = weights.output.shape[1]
+    checked += rest_and_shapes(state, teacher, (groups, batch, steps, joints, hidden, len(weights.layers)))
     for name, tensor, shape in checked:
         if tensor is None:
             continue

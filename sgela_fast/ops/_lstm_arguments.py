@@ -51,7 +51,19 @@ def check_tensors(
 ) -> None:
     """Raise ValueError for tensors whose shapes, dtypes or devices do not fit the (checked) weights."""
     groups, _, inputs = layers[0][0].shape
-    hidden = layers[0][1].shape[2]
+    check_shapes(input, (groups, inputs, layers[0][1].shape[2], len(layers)), state, lengths)
+    dtype, device = input.dtype, input.device
+    others = [tensor for layer in layers for tensor in layer]
+    others += state or ()
+    if any([tensor.dtype != dtype or tensor.device != device for tensor in others]):  # noqa: C419
+        _check_dtypes_and_devices(input, layers, state)
+
+
+def check_shapes(
+    input: Tensor, sizes: tuple[int, int, int, int], state: Sequence[Tensor] | None, lengths: Tensor | None
+) -> None:
+    """Raise ValueError for tensors that do not fit weights of the ``sizes`` G, I, K and L, but for dtype and device."""
+    groups, inputs, hidden, layers = sizes
     if input.dim() != 4 or input.shape[0] != groups or input.shape[3] != inputs:
         needed = f"(G, B, T, I) = ({groups}, B, T, {inputs})"
         raise ValueError(f"input has shape {tuple(input.shape)}; by the weights it needs {needed}")
@@ -61,7 +73,7 @@ def check_tensors(
     if state is not None:
         if len(state) != 2:
             raise ValueError(f"initial_state has {len(state)} tensors; it needs two, h and c")
-        shape = (len(layers), groups, batch, hidden)
+        shape = (layers, groups, batch, hidden)
         for name, tensor in zip(("h", "c"), state, strict=True):
             if tensor.shape != shape:
                 found = tuple(tensor.shape)
@@ -73,13 +85,8 @@ def check_tensors(
             raise ValueError(f"lengths has shape {tuple(lengths.shape)}; it needs (B,) = ({batch},), shared by groups")
     if not input.is_floating_point():
         raise ValueError(f"input is {input.dtype}; it must be a floating-point tensor")
-    dtype, device = input.dtype, input.device
-    others = [tensor for layer in layers for tensor in layer]
-    others += state or ()
-    if any([tensor.dtype != dtype or tensor.device != device for tensor in others]):  # noqa: C419
-        _check_dtypes_and_devices(input, layers, state)
-    if lengths is not None and lengths.device != device:
-        raise ValueError(f"lengths is on {lengths.device} and input on {device}; move one of them")
+    if lengths is not None and lengths.device != input.device:
+        raise ValueError(f"lengths is on {lengths.device} and input on {input.device}; move one of them")
 
 
 def _check_dtypes_and_devices(input: Tensor, layers: Sequence[LSTMLayer], state: tuple[Tensor, Tensor] | None) -> None:

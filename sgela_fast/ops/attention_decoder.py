@@ -6,24 +6,26 @@ stand in :mod:`sgela_fast.reference.attention_decoder`; what is saved by algebra
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from collections.abc import Sequence
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from sgela_fast.ops import _decoder_arguments as arguments
-from sgela_fast.ops import _library
+from sgela_fast.ops import _library, _packed_decoder
 from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend
 from sgela_fast.ops._decoder_arguments import Outputs
 from sgela_fast.ops._decoder_packing import forget_packed_weights, packed_weights
 from sgela_fast.ops._library import autocasts
+from sgela_fast.ops._packed_decoder import PackedDecoder, pack_decoder_weights
 from sgela_fast.reference import attention_decoder as reference
 from sgela_fast.reference.attention_decoder import DecoderOutput, DecoderWeights
 from sgela_fast.reference.batched_lstm import LSTMState
 from sgela_fast.reference.locality_attention import Mode
 
-__all__ = ["attention_decoder", "forget_packed_weights", "why_not_fused"]
+__all__ = ["PackedDecoder", "attention_decoder", "forget_packed_weights", "pack_decoder_weights", "why_not_fused"]
 
 _DTYPES: dict[str, tuple[torch.dtype, ...]] = {"cpu": (torch.float32, torch.float64)}
 
@@ -50,7 +52,7 @@ _WHY_NO_CPU_KERNEL = _library.why_no_cpu_kernel("attention_decoder_cpu")
 def attention_decoder(
     encoded: Tensor,
     state: LSTMState,
-    weights: DecoderWeights,
+    weights: DecoderWeights | PackedDecoder,
     *,
     steps: int,
     teacher: Tensor | None = ...,
@@ -69,7 +71,7 @@ def attention_decoder(
 def attention_decoder(
     encoded: Tensor,
     state: LSTMState,
-    weights: DecoderWeights,
+    weights: DecoderWeights | PackedDecoder,
     *,
     steps: int,
     teacher: Tensor | None = ...,
@@ -87,7 +89,7 @@ def attention_decoder(
 def attention_decoder(
     encoded: Tensor,
     state: LSTMState,
-    weights: DecoderWeights,
+    weights: DecoderWeights | PackedDecoder,
     *,
     steps: int,
     teacher: Tensor | None = None,
@@ -114,7 +116,8 @@ def attention_decoder(
     Args:
         encoded: encoded gait states h_j of Eq. 1, ``(G, B, Tk, K)``, float32 or float64; others run on the reference.
         state: initial state, the encoder's final one, each ``(L, G, B, K)``.
-        weights: the decoder's weights, of the dtype and on the device of ``encoded``.
+        weights: the decoder's weights, of the dtype and on the device of ``encoded``. Or what
+            :func:`pack_decoder_weights` made of them: then nothing is compared or packed.
         steps: decoding steps T, 1 or more.
         teacher: true skeletons in decoding order ``(G, B, T, J)``; the last one is not read.
         feedback: read the previous prediction.
@@ -137,23 +140,22 @@ def attention_decoder(
     """
     arguments.check_settings(steps, teacher, feedback, mode, centers, sigma, window, fusion, outputs, backend)
     attends = mode is not None
+    settings = {
+        "steps": steps,
+        "teacher": teacher,
+        "feedback": feedback,
+        "mode": mode,
+        "centers": centers,
+        "sigma": sigma,
+        "window": window,
+        "fusion": fusion,
+    }
+    if isinstance(weights, PackedDecoder):
+        return _decode_packed(encoded, state, weights, settings, outputs, backend)
     arguments.check_tensors(encoded, state, weights, teacher, steps, attends)
     if not _use_fused(encoded, state, weights, teacher, backend):
-        return _run_reference(
-            outputs,
-            (encoded, state, weights),
-            {
-                "steps": steps,
-                "teacher": teacher,
-                "feedback": feedback,
-                "mode": mode,
-                "centers": centers,
-                "sigma": sigma,
-                "window": window,
-                "fusion": fusion,
-            },
-        )
-    context, loss, alignment, *others = DECODE.overload(
+        return _run_reference(outputs, (encoded, state, weights), settings)
+    results = DECODE.overload(
         encoded,
         state.h,
         state.c,
@@ -164,18 +166,29 @@ def attention_decoder(
         weights.output,
         weights.output_bias,
         teacher,
-        steps,
-        feedback,
-        MODES[mode or "bas"],
-        DIRECTIONS[centers],
-        sigma,
-        window,
-        fusion == "tanh",
+        *_configuration(settings, outputs),
+    )
+    return _named(results, outputs, attends)
+
+
+def _configuration(settings: dict[str, Any], outputs: Outputs) -> tuple[Any, ...]:
+    """The settings as the ops take them."""
+    return (
+        settings["steps"],
+        settings["feedback"],
+        MODES[settings["mode"] or "bas"],
+        DIRECTIONS[settings["centers"]],
+        settings["sigma"],
+        settings["window"],
+        settings["fusion"] == "tanh",
         outputs == "all",
     )
+
+
+def _named(results: Sequence[Tensor], outputs: Outputs, attends: bool) -> DecoderOutput | Tensor:
+    context, loss, alignment, reconstruction, attentional, h, c = results
     if outputs == "context":
         return context
-    reconstruction, attentional, h, c = others
     return DecoderOutput(
         reconstruction=reconstruction,
         context=context if attends else None,
@@ -185,6 +198,35 @@ def attention_decoder(
         h=h,
         c=c,
     )
+
+
+def _decode_packed(
+    encoded: Tensor,
+    state: LSTMState,
+    packed: PackedDecoder,
+    settings: dict[str, Any],
+    outputs: Outputs,
+    backend: Backend,
+) -> DecoderOutput | Tensor:
+    teacher, attends = settings["teacher"], settings["mode"] is not None
+    _packed_decoder.check_call(encoded, state, packed, teacher, settings["steps"], settings["feedback"], attends)
+    fused = _use_fused(encoded, state, None, teacher, backend)
+    if not fused or not isinstance(packed.weights, DecoderWeights):
+        decoded = _packed_decoder.run_in_pytorch(encoded, state, packed, settings)
+        return decoded if outputs == "all" else cast(Tensor, decoded.context)
+    weights = packed.weights
+    results = _DECODE_CPU.overload(
+        encoded,
+        state.h,
+        state.c,
+        [weight for layer in weights.layers for weight in layer[:2]],
+        [layer.bias for layer in weights.layers],
+        *weights[1:],
+        teacher,
+        packed.packed,
+        *_configuration(settings, outputs),
+    )
+    return _named(results, outputs, attends)
 
 
 def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
@@ -197,7 +239,7 @@ def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
 
 
 def _use_fused(
-    encoded: Tensor, state: LSTMState, weights: DecoderWeights, teacher: Tensor | None, backend: Backend
+    encoded: Tensor, state: LSTMState, weights: DecoderWeights | None, teacher: Tensor | None, backend: Backend
 ) -> bool:
     if backend == "reference":
         return False
@@ -217,8 +259,12 @@ def _is_transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
 
 
-def _require_gradients(encoded: Tensor, state: LSTMState, weights: DecoderWeights, teacher: Tensor | None) -> bool:
-    inputs = (encoded, *state, *weights[1:], *(tensor for layer in weights.layers for tensor in layer), teacher)
+def _require_gradients(
+    encoded: Tensor, state: LSTMState, weights: DecoderWeights | None, teacher: Tensor | None
+) -> bool:
+    inputs: list[Tensor | None] = [encoded, *state, teacher]
+    if weights is not None:
+        inputs += [*weights[1:], *(tensor for layer in weights.layers for tensor in layer)]
     return any(tensor is not None and tensor.requires_grad for tensor in inputs)
 
 

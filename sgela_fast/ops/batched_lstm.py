@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ from sgela_fast.ops._attention_arguments import Backend
 from sgela_fast.ops._library import accumulation_dtype, autocasts
 from sgela_fast.ops._lstm_packing import forget_packed_weights as forget_packed_weights
 from sgela_fast.ops._lstm_packing import packed_weights
+from sgela_fast.ops._packed_lstm import PackedLSTM as PackedLSTM
+from sgela_fast.ops._packed_lstm import check_call as check_packed_call
+from sgela_fast.ops._packed_lstm import pack_lstm_weights as pack_lstm_weights
+from sgela_fast.ops._packed_lstm import run_reduced
 from sgela_fast.reference import batched_lstm as reference
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState
 
@@ -54,7 +58,7 @@ class BatchedLSTMResult(NamedTuple):
 
 def batched_lstm(
     input: Tensor,
-    weights: Sequence[LSTMLayer],
+    weights: Sequence[LSTMLayer] | PackedLSTM,
     initial_state: LSTMState | tuple[Tensor, Tensor] | None = None,
     *,
     lengths: Tensor | None = None,
@@ -81,7 +85,8 @@ def batched_lstm(
             whatever the input (float64 for float64).
         weights: ``(weight_ih, weight_hh, bias)`` of each layer, bottom first: ``(G, 4K, I)``, then ``(G, 4K, K)`` for
             the layers above; ``(G, 4K, K)``; ``(G, 4K)``, the sum of torch's two biases. Row blocks i, f, g, o; dtype
-            and device of ``input``.
+            and device of ``input``. Or what :func:`pack_lstm_weights` made of them: then nothing is hashed or packed,
+            there are no gradients, and autocast has no say.
         initial_state: ``h`` and ``c`` of all layers, each ``(L, G, B, K)``; zeros if ``None``.
         lengths: ``(B,)`` integers, the same for all groups. Behind the end of a sequence the output is 0 and the state
             stays as it is, as with a packed sequence in ``torch.nn.LSTM``. More than T counts as T; 0 or less is a
@@ -99,9 +104,11 @@ def batched_lstm(
     Raises:
         ValueError: shapes do not fit, dtypes or devices differ, or a setting is unknown or out of range.
         RuntimeError: ``backend="fused"`` cannot run here; the message says what is missing. Also a derivative of a
-            derivative: the fused backward has none.
+            derivative: the fused backward has none. Also a gradient with packed weights.
     """
     _lstm_arguments.check_settings(dropout, backend)
+    if isinstance(weights, PackedLSTM):
+        return _with_packed_weights(input, weights, initial_state, lengths, training and dropout > 0, backend)
     _lstm_arguments.check_weights(weights)
     _lstm_arguments.check_tensors(input, weights, initial_state, lengths)
     groups, batch, steps, _ = input.shape
@@ -122,6 +129,33 @@ def batched_lstm(
     lengths = None if lengths is None else lengths.to(torch.int64)
     with nullcontext() if learns or _library.is_transformed() else _library.past_autograd():
         output, h_n, c_n, _ = FORWARD.overload(input, flat, packed, h0, c0, lengths, masks, learns)
+    return BatchedLSTMResult(output, LSTMState(h_n, c_n))
+
+
+def _with_packed_weights(
+    input: Tensor,
+    weights: PackedLSTM,
+    state: LSTMState | tuple[Tensor, Tensor] | None,
+    lengths: Tensor | None,
+    drops: bool,
+    backend: Backend,
+) -> BatchedLSTMResult:
+    check_packed_call(input, weights, state, lengths, drops)
+    device = input.device.type
+    if autocasts(device):
+        with torch.autocast(device, enabled=False):
+            return _with_packed_weights(input, weights, state, lengths, drops, backend)
+    fused = _use_fused(input, backend)
+    lengths = None if lengths is None else lengths.to(torch.int64)
+    if weights.precision != "full":
+        return BatchedLSTMResult(*run_reduced(input, weights, state, lengths, fused))
+    layers = [LSTMLayer(*layer) for layer in cast(Any, weights.layers)]
+    if not fused:
+        return _in_accumulation_dtype(input, layers, None if state is None else LSTMState(*state), lengths, None)
+    h0, c0 = (None, None) if state is None else state
+    flat = [tensor for layer in layers for tensor in layer]
+    with nullcontext() if _library.is_transformed() else _library.past_autograd():
+        output, h_n, c_n, _ = FORWARD.overload(input, flat, weights.packed, h0, c0, lengths, None, False)
     return BatchedLSTMResult(output, LSTMState(h_n, c_n))
 
 
