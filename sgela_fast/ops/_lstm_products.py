@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_TAPE_ROWS = 6
+TAPE_ROWS = 6
 
 
 class Activated(NamedTuple):
@@ -62,7 +62,7 @@ def forward(
     layers, hidden, exact = len(weights) // 3, weights[1].shape[-1], _exact(input.dtype)
     h_n = input.new_empty(layers, groups, batch, hidden)
     c_n = torch.empty_like(h_n)
-    shape = (layers, groups, batch, steps, _TAPE_ROWS, hidden) if save_tape else (0,)
+    shape = (layers, groups, batch, steps, TAPE_ROWS, hidden) if save_tape else (0,)
     tape = input.new_empty(shape, dtype=exact)
     alive = _alive(lengths, steps)
     sequence = input  # (G, B, T, I), then (G, B, T, K)
@@ -111,18 +111,18 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The op's backward pass; arguments and results as in its schema. An empty tape is computed anew."""
     groups, batch, steps, _ = input.shape
-    layers, hidden, storage, exact = len(weights) // 3, weights[1].shape[-1], input.dtype, _exact(input.dtype)
+    layers, hidden, exact = len(weights) // 3, weights[1].shape[-1], _exact(input.dtype)
     if tape.numel() == 0:
         tape = forward(input, weights, None, h0, c0, lengths, dropout_masks, True)[3]
-    tape = tape.view(layers, groups, batch, steps, _TAPE_ROWS, hidden)
+    tape = tape.view(layers, groups, batch, steps, TAPE_ROWS, hidden)
     alive = _alive(lengths, steps)
     grad_h0 = input.new_empty((0,) if h0 is None else h0.shape)
     grad_c0 = input.new_empty((0,) if c0 is None else c0.shape)
-    grad_weights = [torch.empty_like(weight, memory_format=torch.contiguous_format) for weight in weights]
+    grad_weights: list[Tensor] = [*weights]
     zeros = input.new_zeros(groups, batch, hidden, dtype=exact)
     grad_sequence = grad_output  # (G, B, T, K)
     for layer in reversed(range(layers)):
-        weight_ih, weight_hh, _bias = weights[3 * layer : 3 * layer + 3]
+        weight_hh = weights[3 * layer + 1]
         grad_h = zeros if grad_h_n is None else grad_h_n[layer].to(exact)
         grad_c = zeros if grad_c_n is None else grad_c_n[layer].to(exact)
         grad_gates = input.new_empty(groups, batch, steps, 4 * hidden)
@@ -145,21 +145,48 @@ def backward(
             grad_h0[layer] = grad_h
         if c0 is not None:
             grad_c0[layer] = grad_c
-        first_h = zeros if h0 is None else h0[layer].to(exact)
-        before = torch.cat((first_h[:, :, None], tape[layer, :, :, :-1, 5]), dim=2)  # h one step earlier (G, B, T, K)
-        below = input if layer == 0 else tape[layer - 1, :, :, :, 5]  # (G, B, T, I_l)
-        mask = None if layer == 0 or dropout_masks is None else dropout_masks[layer - 1]
-        if mask is not None:
-            below = below * mask
-        rows = grad_gates.flatten(1, 2)  # (G, B T, 4K)
-        grad_weights[3 * layer] = torch.bmm(rows.mT, below.to(storage).flatten(1, 2))
-        grad_weights[3 * layer + 1] = torch.bmm(rows.mT, before.to(storage).flatten(1, 2))
-        grad_weights[3 * layer + 2] = rows.sum(dim=1, dtype=exact).to(storage)
-        grad_sequence = torch.bmm(rows, weight_ih).view(groups, batch, steps, weight_ih.shape[-1])
-        if mask is not None:
-            grad_sequence = grad_sequence * mask
+        grad_weights[3 * layer : 3 * layer + 3], grad_sequence = layer_gradients(
+            layer, grad_gates, tape, input, weights, h0, dropout_masks
+        )
     assert grad_sequence is not None  # there is at least one layer
     return grad_sequence, grad_h0, grad_c0, grad_weights
+
+
+def layer_gradients(
+    layer: int,
+    grad_gates: Tensor,
+    tape: Tensor,
+    input: Tensor,
+    weights: list[Tensor],
+    h0: Tensor | None,
+    dropout_masks: Tensor | None,
+) -> tuple[list[Tensor], Tensor]:
+    """Products over all windows and steps: gradients of a layer's three weights, and of what it reads from below.
+
+    Args:
+        layer: counted from the bottom.
+        grad_gates: gradients of its pre-activations, ``(G, B, T, 4K)`` in the storage dtype.
+        tape: of the forward, ``(L, G, B, T, 6, K)``.
+        input: as in the op's schema, like the next three.
+        weights: all of them.
+        h0: initial state.
+        dropout_masks: of all layers.
+    """
+    storage, steps = input.dtype, input.shape[2]
+    states = tape[layer, :, :, :, 5]  # (G, B, T, K)
+    first = torch.zeros_like(states[:, :, 0]) if h0 is None else h0[layer].to(tape.dtype)
+    before = torch.cat((first[:, :, None], states[:, :, :-1]), dim=2)  # h one step earlier (G, B, T, K)
+    below = input if layer == 0 else tape[layer - 1, :, :, :, 5]  # (G, B, T, I_l)
+    mask = None if layer == 0 or dropout_masks is None else dropout_masks[layer - 1]
+    if mask is not None:
+        below = below * mask
+    rows = grad_gates.flatten(1, 2)  # (G, B T, 4K)
+    grad_ih = torch.bmm(rows.mT, below.to(storage).flatten(1, 2))
+    grad_hh = torch.bmm(rows.mT, before.to(storage).flatten(1, 2))
+    grad_bias = rows.sum(dim=1, dtype=tape.dtype).to(storage)
+    weight_ih = weights[3 * layer]
+    grad_below = torch.bmm(rows, weight_ih).view(*input.shape[:2], steps, weight_ih.shape[-1])
+    return [grad_ih, grad_hh, grad_bias], grad_below if mask is None else grad_below * mask
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

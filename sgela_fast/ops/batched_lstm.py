@@ -1,7 +1,7 @@
 """G independent LSTMs of equal shape in one call: any number of layers, gates and weights as in ``torch.nn.LSTM``.
 
 On the CPU groups and blocks of windows run side by side through all layers, with packed weights and no barrier between
-steps; on CUDA devices products are batched over the groups. The equations stand in
+steps; on CUDA devices there are three ways to run, among which ``_lstm_cuda.py`` chooses. The equations stand in
 :mod:`sgela_fast.reference.batched_lstm`, what is kept for the backward pass in ``docs/batched-lstm.md``.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sgela_fast.ops import _library, _lstm_arguments, _lstm_products, _lstm_vmap
+from sgela_fast.ops import _library, _lstm_arguments, _lstm_cuda, _lstm_vmap
 from sgela_fast.ops._attention_arguments import Backend
 from sgela_fast.ops._library import accumulation_dtype, autocasts
 from sgela_fast.ops._lstm_packing import forget_packed_weights as forget_packed_weights
@@ -94,9 +94,9 @@ def batched_lstm(
         dropout: probability with which, in training, an element of a layer's output is set to 0 on its way to the next
             layer; the others grow by 1 / (1 - dropout). Drawn from torch's generator of the device.
         training: whether dropout applies.
-        backend: ``fused`` (the compiled kernels, or batched products on CUDA devices), ``reference`` (plain PyTorch) or
-            ``auto``: ``fused`` wherever it has been run and compared (now: the CPU), else ``reference``. Derivatives by
-            ``torch.func.grad`` and its kin are the reference's alone.
+        backend: ``fused`` (the compiled kernels, or what ``_lstm_cuda`` chooses on CUDA devices), ``reference`` (plain
+            PyTorch) or ``auto``: ``fused`` wherever it has been run and compared (now: the CPU), else ``reference``.
+            Derivatives by ``torch.func.grad`` and its kin are the reference's alone.
 
     Returns:
         ``output`` ``(G, B, T, K)`` and the final ``(h, c)``, each ``(L, G, B, K)``, in the input's dtype.
@@ -269,8 +269,8 @@ def _autocast_kernel(device: str, key: str) -> Any:
     return kernel
 
 
-_library.register(FORWARD, fake=_fake_forward, cuda=_lstm_products.forward)
-_library.register(BACKWARD, fake=_fake_backward, cuda=_lstm_products.backward)
+_library.register(FORWARD, fake=_fake_forward, cuda=_lstm_cuda.forward)
+_library.register(BACKWARD, fake=_fake_backward, cuda=_lstm_cuda.backward)
 torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
 _library.refuse_second_derivative(BACKWARD)
 for _device, _key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):

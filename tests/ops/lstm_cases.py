@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sgela_fast.benchmarks.tolerances import relative_bound
-from sgela_fast.ops import _lstm_products
+from sgela_fast.ops import _lstm_cuda
 from sgela_fast.ops import batched_lstm as op
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState
+from tests.ops.gate_kernels import emulate_gate_kernels
 
 try:
     from sgela_fast import _C  # type: ignore[attr-defined]
@@ -191,11 +192,11 @@ class _Overload(NamedTuple):
     overload: Any
 
 
-class _Products(torch.autograd.Function):
+class _OnCuda(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: int, *arguments: Any) -> Any:
         tensors, (input, *rest) = list(arguments[:weights]), arguments[weights:]
-        output = _lstm_products.forward(input, tensors, *rest)
+        output = _lstm_cuda.forward(input, tensors, *rest)
         op._save_for_backward(ctx, (input, tensors, *rest), output)
         return output
 
@@ -205,13 +206,16 @@ class _Products(torch.autograd.Function):
         return None, *grad_weights, grad_input, *rest
 
 
-def run_products_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For one test, put what CUDA devices run where the op's registered implementation is called."""
+def run_on_the_cpu(monkeypatch: pytest.MonkeyPatch, path: _lstm_cuda.Path) -> None:
+    """For one test, put what CUDA devices run by a path where the op's registered implementation is called."""
 
     def forward(input: Tensor, weights: list[Tensor], *rest: Any) -> Any:
-        return _Products.apply(len(weights), *weights, input, *rest)
+        return _OnCuda.apply(len(weights), *weights, input, *rest)
 
-    monkeypatch.setattr(op, "FORWARD", _Overload("products", forward))
-    monkeypatch.setattr(op, "BACKWARD", _Overload("products backward", _lstm_products.backward))
+    monkeypatch.setenv(_lstm_cuda.VARIABLE, path)
+    monkeypatch.setattr(op, "FORWARD", _Overload(path, forward))
+    monkeypatch.setattr(op, "BACKWARD", _Overload(f"{path} backward", _lstm_cuda.backward))
     monkeypatch.setattr(op, "_WHY_NO_CPU_KERNEL", None)
     monkeypatch.setattr(op, "packed_weights", lambda weights: None)
+    if path == "gates":
+        emulate_gate_kernels(monkeypatch)

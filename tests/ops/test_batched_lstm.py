@@ -21,7 +21,7 @@ from tests.ops.lstm_cases import (
     draw,
     needs_kernels,
     results_and_gradients,
-    run_products_on_the_cpu,
+    run_on_the_cpu,
 )
 
 fused = functools.partial(op.batched_lstm, backend="fused")
@@ -31,7 +31,7 @@ fused = functools.partial(op.batched_lstm, backend="fused")
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """The public function, running one of the three ways to compute on the CPU."""
     if request.param == "products":
-        run_products_on_the_cpu(monkeypatch)
+        run_on_the_cpu(monkeypatch, "products")
     backend: Any = "reference" if request.param == "reference" else "fused"
     return functools.partial(op.batched_lstm, backend=backend)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from torch import Tensor, nn
 
+from sgela_fast.ops import _lstm_cuda
 from sgela_fast.ops.batched_lstm import batched_lstm
 from sgela_fast.reference.batched_lstm import LSTMState
 from tests.ops.lstm_cases import (
@@ -23,7 +24,7 @@ from tests.ops.lstm_cases import (
     named_gradients,
     needs_kernels,
     results_and_gradients,
-    run_products_on_the_cpu,
+    run_on_the_cpu,
     torch_lstms,
 )
 
@@ -108,15 +109,29 @@ def test_every_instruction_set_equals_the_float64_reference(isa: str, case: Case
 @given(case=cases(DTYPES))
 def test_batched_products_equal_the_float64_reference(case: Case) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        run_products_on_the_cpu(patch)
+        run_on_the_cpu(patch, "products")
+        agrees_with_the_reference(case, slack=slack_of_products(case))
+
+
+@drawn(max_examples=150)
+@given(case=cases([dtype for dtype in DTYPES if dtype != torch.float64]))
+def test_products_with_the_gate_kernel_equal_the_float64_reference(case: Case) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        run_on_the_cpu(patch, "gates")
         agrees_with_the_reference(case, slack=slack_of_products(case))
 
 
 @pytest.mark.gpu
-@drawn(max_examples=150)
+@pytest.mark.parametrize("path", ["auto", *get_args(_lstm_cuda.Path)])
+@drawn(max_examples=100)
 @given(case=cases(DTYPES))
-def test_equals_the_float64_reference_on_the_gpu(case: Case) -> None:
-    agrees_with_the_reference(case, "cuda", slack=slack_of_products(case))
+def test_equals_the_float64_reference_on_the_gpu(path: Any, case: Case) -> None:
+    if path != "auto":
+        call = _lstm_cuda.Call(case.dtype, case.batch, case.dropout > 0 and case.layers > 1, "ieee")
+        assume(_lstm_cuda.why_not(path, call, _lstm_cuda.machine_of(torch.device("cuda"))) is None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_lstm_cuda.VARIABLE, path)
+        agrees_with_the_reference(case, "cuda", slack=slack_of_products(case))
 
 
 @needs_kernels
