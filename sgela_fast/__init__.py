@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sgela_fast.encoding.config import EncodingConfig
     from sgela_fast.encoding.encode import encode
     from sgela_fast.encoding.encoder import Encoder
+    from sgela_fast.encoding.export import export
     from sgela_fast.encoding.store import Store
     from sgela_fast.errors import SgelaError
     from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig, RetrievalConfig
@@ -72,6 +73,7 @@ _MODULES = {
     "convert": "skeletons.convert",
     "encode": "encoding.encode",
     "evaluate": "evaluation.evaluate",
+    "export": "encoding.export",
     "get_layout": "skeletons.layouts",
     "import_checkpoint": "checkpoints.tf_import",
     "layout_names": "skeletons.layouts",
@@ -107,6 +109,7 @@ __all__ = [
     "convert",
     "encode",
     "evaluate",
+    "export",
     "get_layout",
     "import_checkpoint",
     "layout_names",

@@ -31,6 +31,7 @@ COMMANDS = {
     "train": "train the gait encoder on an archive, without labels",
     "encode": "encode an archive's walks into a store of gait encodings (AGEs)",
     "evaluate": "print Re-ID figures of a store: Rank-k, nAUC, mAP, CMC",
+    "export": "write a trained encoder as an ONNX model or a torch.export program",
     "run": "convert, train, encode and evaluate, as one configuration file says",
     "import-tf": "turn an official TensorFlow 1 checkpoint into a run folder",
     "info": "print versions, devices and the backends that are available",
