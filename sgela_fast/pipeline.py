@@ -191,7 +191,15 @@ class _Stages:
             window=self.config.window,
         )
         with self.progress(f"Encoding, {encoder.origin}", len(opened), "recordings") as stage:
-            encode(opened, encoder, path, self.config.encoding, progress=stage.advance)
+            encode(
+                opened,
+                encoder,
+                path,
+                self.config.encoding,
+                resume=True,
+                progress=stage.advance,
+                planned=stage.plan,
+            )
         return path
 
     def evaluate(self, stores: list[Path]) -> tuple[Path, Any]:

@@ -11,7 +11,7 @@ import pytest
 import sgela_fast
 
 ROOT = Path(sgela_fast.__file__).parent
-GROUND = ("errors", "atomic", "_version")
+GROUND = ("errors", "atomic", "locking", "stopping", "_version")
 # What each package may import of this one, besides itself.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "reference": (),
@@ -40,6 +40,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "_version": (),
     "atomic": ("errors",),
+    "locking": ("atomic", "errors"),
+    "stopping": (),
 }
 HEAVY = ("torch", "numpy", "pyarrow", "safetensors", "matplotlib", "sklearn", "tensorboard", "scipy")
 SETTINGS = sorted(path for path in ROOT.rglob("config.py"))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from sgela_fast.encoding.config import EncodingConfig
+from sgela_fast.encoding.config import EncodingConfig, EngineConfig
 from sgela_fast.errors import ConfigError
 from sgela_fast.models.config import Variant
 from sgela_fast.skeletons.config import WindowConfig
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
+
+    from sgela_fast.encoding.encode import EncodingResult, Estimate
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -22,6 +24,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--untrained", type=Variant | None, help="in place of --model: an encoder with fresh weights")
     parser.add_argument("--seed", type=int, default=0, help="of the fresh weights")
     parser.add_argument("--out", type=str, required=True, help="folder of the store to make")
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished store, or mend a damaged one")
+    parser.add_argument("--strict", action="store_true", help="stop at a recording that cannot be encoded")
+    parser.add_argument("--dry-run", action="store_true", help="only say how many windows and bytes, and how long")
+    parser.add_class_arguments(EngineConfig)
     parser.add_class_arguments(WindowConfig, "window")
     parser.add_class_arguments(EncodingConfig, "encoding")
 
@@ -29,11 +35,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     """Encode and print what is in the store."""
     from sgela_fast.cli.progress import Progress
-    from sgela_fast.encoding.encode import encode, open_encoder
+    from sgela_fast.encoding.encode import encode, estimate, open_encoder
     from sgela_fast.skeletons.archive import Archive
 
     config = EncodingConfig(**vars(args.encoding))
     window = WindowConfig(**vars(args.window))
+    engine = EngineConfig(args.engine, args.workers, args.cpus, args.gpus, args.address)
     if args.model and window != WindowConfig():
         raise ConfigError("window settings are for --untrained; a run has its own, and --encoding.stride changes them")
     archive = Archive(args.archive)
@@ -41,8 +48,34 @@ def run(args: Namespace) -> None:
         archive, run=args.model, untrained=args.untrained, seed=args.seed, config=config, window=window
     )
     print(f"encoder: {encoder.origin}; device: {encoder.device} ({config.device})", file=sys.stderr)
+    if args.dry_run:
+        _print_estimate(estimate(archive, encoder, config))
+        return
     with Progress("Encoding", total=len(archive), unit="recordings") as progress:
-        result = encode(archive, encoder, args.out, config, progress=progress.advance)
+        result = encode(
+            archive,
+            encoder,
+            args.out,
+            config,
+            resume=args.resume,
+            strict=args.strict,
+            engine=engine,
+            progress=progress.advance,
+            planned=progress.plan,
+        )
+    _print_result(result, config)
+
+
+def _print_estimate(found: Estimate) -> None:
+    print(f"recordings  {found.recordings:,}")
+    print(f"windows     {found.windows:,} in {found.parts:,} parts")
+    print(f"values      {found.bytes / (1 << 20):,.1f} MiB")
+    print(
+        f"time        {_duration(found.seconds)} at {found.windows_per_second:,.0f} windows/s ({found.sampled:,} tried)"
+    )
+
+
+def _print_result(result: EncodingResult, config: EncodingConfig) -> None:
     store = result.store
     shape = f"{store.frames} x {store.width}" if store.pooling == "none" else str(store.width)
     print(f"store       {store.path}")
@@ -50,3 +83,14 @@ def run(args: Namespace) -> None:
     print(f"lost joints {result.invalid:,} windows {'left out' if config.drop_invalid else 'marked not valid'}")
     if result.short:
         print(f"too short   {len(result.short):,} recordings, such as {result.short[0]}")
+    if result.quarantined:
+        print(f"quarantined {len(result.quarantined):,} recordings, such as {result.quarantined[0]}")
+    if result.windows:
+        rate = result.windows / result.seconds.total if result.seconds.total else 0.0
+        print(f"time        {_duration(result.seconds.total)}, {rate:,.0f} windows/s")
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, whole = divmod(rest, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {whole:02} s" if minutes else f"{seconds:.1f} s"

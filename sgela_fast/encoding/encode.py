@@ -1,26 +1,44 @@
-"""Encode an archive: windows of all recordings through the model, into a store."""
+"""Encode an archive: windows of all recordings through the model, into a store, each exactly once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import inspect
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from sgela_fast.encoding.config import EncodingConfig
+from sgela_fast.encoding.claim import claimed
+from sgela_fast.encoding.config import EncodingConfig, EngineConfig
 from sgela_fast.encoding.encoder import Encoder
-from sgela_fast.encoding.store import Store, StoreWriter
+from sgela_fast.encoding.engines import local
+from sgela_fast.encoding.manifest import finish
+from sgela_fast.encoding.plan import Unit, plan_hash, plan_units
+from sgela_fast.encoding.quarantine import SHORT
+from sgela_fast.encoding.shard import Receipt
+from sgela_fast.encoding.source import Source
+from sgela_fast.encoding.storage import NUMPY
+from sgela_fast.encoding.store import Store
+from sgela_fast.encoding.unit import StageSeconds, UnitContent, UnitEncoder, UnitReader, UnitSettings, committed
 from sgela_fast.errors import ConfigError, DataError, Interrupted
 from sgela_fast.models.config import Variant
 from sgela_fast.models.device import choose_device
-from sgela_fast.skeletons.archive import Archive, Row
+from sgela_fast.skeletons.archive import Archive
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.windows import warn_if_not_centered
+from sgela_fast.stopping import StopRequest
 
-Columns = dict[str, list[Any]]
+SAMPLE_SECONDS = 2.0
+
+
+class Advance(Protocol):
+    """Called with recordings that were finished; ``note`` is a short remark."""
+
+    def __call__(self, units: int = 1, *, note: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -31,11 +49,40 @@ class EncodingResult:
         store: the finished store, opened.
         invalid: windows with a lost joint, marked or, if so asked, left out.
         short: recordings too short for one window.
+        quarantined: recordings that could not be encoded; ``store.quarantine`` says why.
+        windows: windows that were encoded now; what an earlier job did is not counted.
+        seconds: what each stage took, now.
     """
 
     store: Store
     invalid: int
     short: tuple[str, ...]
+    quarantined: tuple[str, ...] = ()
+    windows: int = 0
+    seconds: StageSeconds = field(default_factory=StageSeconds)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What encoding an archive will take.
+
+    Attributes:
+        recordings: in the archive.
+        windows: by the recordings' lengths.
+        parts: of the store.
+        bytes: of all values; the tables add some 50 bytes a window.
+        sampled: windows that were encoded for the measurement.
+        windows_per_second: of reading, cutting and encoding in the sample.
+        seconds: for all windows at that rate.
+    """
+
+    recordings: int
+    windows: int
+    parts: int
+    bytes: int
+    sampled: int
+    windows_per_second: float
+    seconds: float
 
 
 def encode(
@@ -44,54 +91,96 @@ def encode(
     out: str | Path,
     config: EncodingConfig | None = None,
     *,
-    progress: Callable[..., None] | None = None,
+    resume: bool = False,
+    strict: bool = False,
+    engine: EngineConfig | None = None,
+    progress: Advance | None = None,
+    planned: Callable[[int, int], None] | None = None,
 ) -> EncodingResult:
-    """Encode every window of ``archive``; recordings are streamed, memory stays bounded.
+    """Encode every window of ``archive``; memory stays bounded, whatever the archive's size.
+
+    The work is cut into units that become the store's parts. Each is written beside its final place, flushed and
+    renamed, and committed by a receipt with checksums, so a job that is stopped or killed at any moment is gone on with
+    by ``resume``, and the finished store has the same bytes as that of a job that was not.
 
     Args:
         archive: an archive or its folder.
         encoder: the model and how it reads recordings.
         out: folder of the store to make.
         config: settings.
-        progress: called as ``progress(recordings)``.
+        resume: go on with an unfinished store, or rebuild the damaged parts of a finished one; where there is neither,
+            begin.
+        strict: stop at a recording that cannot be encoded instead of leaving it out with its reason.
+        engine: where the units are encoded; in this process if not given.
+        progress: called as ``progress(recordings, note="...")``.
+        planned: called once as ``planned(done, total)`` with the recordings that an earlier job did, and all.
 
     Raises:
-        DataError: the archive has another joint layout than the model, or no window.
-        OutputError: ``out`` is taken or cannot be written.
-        Interrupted: stopped by the user; run the same command again.
+        DataError: the archive has another joint layout than the model, is damaged, or has no window.
+        OutputError: ``out`` is taken, was begun with something else, is in use, or cannot be written.
+        Interrupted: stopped by the user behind a whole part; go on with ``resume``.
     """
-    config = config or EncodingConfig()
-    archive = archive if isinstance(archive, Archive) else Archive(archive)
-    if archive.layout.name != encoder.layout.name:
-        raise DataError(
-            f"{archive.path} has joint layout {archive.layout.name!r} but the model reads {encoder.layout.name!r}; "
-            f"convert the recordings with --layout {encoder.layout.name}"
-        )
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    encoder = encoder.with_stride(config.stride)
-    warn_if_not_centered(encoder.window)
-    info = {
-        **encoder.describe(),
-        "pooling": config.pooling,
-        "dtype": config.dtype,
-        "encoding": asdict(config),
-        "archive": str(archive.path),
-        "archive_fingerprint": archive.fingerprint,
-    }
-    writer = StoreWriter(out, info, part_bytes=config.part_mb << 20)
-    source = _Windows(archive, encoder, config.drop_invalid, progress or (lambda units: None))
-    try:
-        for windows, columns in _batches(source, config.batch):
-            ages = encoder.ages(windows)  # (B, T, D)
-            values = ages.mean(dim=1) if config.pooling == "mean" else ages
-            writer.add(values.float().cpu().numpy(), columns)
-        store = writer.finish(
-            invalid_windows=source.invalid, short_recordings=source.short, recordings=len(archive) - len(source.short)
-        )
-    except KeyboardInterrupt:
-        raise Interrupted(f"stopped before {out} was complete; run the same command again") from None
-    return EncodingResult(store, source.invalid, tuple(source.short))
+    config, engine = config or EncodingConfig(), engine or EngineConfig()
+    work = _Work(archive, encoder, Path(out), config, strict)
+    begun_before: dict[int, Receipt] = {}
+    with (
+        closing(work.source),
+        StopRequest() as stop,
+        claimed(work.folder, work.settings, work.plan, resume=resume) as settings,
+    ):
+        for unit in work.units:
+            receipt = committed(work.folder, unit, work.plan)
+            if receipt is not None:
+                begun_before[unit.part] = receipt
+        report = _Report(work, begun_before, progress, planned)
+        todo = [unit for unit in work.units if unit.part not in begun_before]
+        try:
+            seconds = _run(work, engine, todo, report, lambda: stop.requested)
+        except KeyboardInterrupt:
+            raise work.interrupted(len(report.receipts)) from None
+        if len(report.receipts) < len(work.units):
+            raise work.interrupted(len(report.receipts))
+        receipts = [report.receipts[unit.part] for unit in work.units]
+        if not sum(receipt.shard.windows for receipt in receipts):
+            work.discard()
+            raise work.nothing([row for receipt in receipts for row in receipt.left_out])
+        finish(work.folder, settings, receipts)
+    store = Store(work.folder)
+    left_out = store.quarantine.to_pylist()
+    return EncodingResult(
+        store,
+        int(store.info["invalid_windows"]),
+        tuple(row["recording"] for row in left_out if row["kind"] == SHORT),
+        tuple(row["recording"] for row in left_out if row["kind"] != SHORT),
+        report.windows,
+        seconds,
+    )
+
+
+def estimate(archive: str | Path | Archive, encoder: Encoder, config: EncodingConfig | None = None) -> Estimate:
+    """Say what :func:`encode` would do, from the archive's tables and a sample that takes a few seconds at most.
+
+    Raises:
+        DataError: the archive has another joint layout than the model, is damaged, or has no window.
+    """
+    work = _Work(archive, encoder, Path(), config or EncodingConfig(), strict=False)
+    reader = UnitReader(work.source, work.encoder, work.unit_settings)
+    unit = work.units[0]
+    encoded, sampled, begun = UnitEncoder(work.encoder, work.unit_settings, unit), 0, time.perf_counter()
+    warm: tuple[int, float] | None = None
+    with closing(work.source):
+        for windows in reader.batches(unit, UnitContent(unit)):
+            encoded.add(windows)
+            sampled += len(windows)
+            now = time.perf_counter()
+            if now - begun > SAMPLE_SECONDS:
+                break
+            warm = warm or (sampled, now)  # the first batch pays for what is set up once
+    counted, since = warm if warm and sampled > warm[0] else (0, begun)
+    rate = (sampled - counted) / max(time.perf_counter() - since, 1e-9)
+    total = sum(unit.windows for unit in work.units)
+    size = total * work.window_bytes
+    return Estimate(len(work.source), total, len(work.units), size, sampled, rate, total / rate if rate else 0.0)
 
 
 def open_encoder(
@@ -114,63 +203,129 @@ def open_encoder(
         window: how an untrained encoder reads recordings; a run has its own.
 
     Raises:
-        ConfigError: both or neither are asked for, or the device is not there.
+        ConfigError: both or neither are asked for, or the device or precision is not there.
         CheckpointError: the run folder is damaged.
     """
     device = choose_device(config.device, "encoding.device")
     if run is not None and untrained is None:
-        return Encoder.load(run, config.backend, device)
+        return Encoder.load(run, config.backend, device, **_precision(Encoder.load, config))
     if untrained is None or run is not None:
         raise ConfigError("give either --model RUN or --untrained VARIANT")
-    return Encoder.untrained(untrained, archive.layout, window, seed=seed, backend=config.backend, device=device)
+    more = _precision(Encoder.untrained, config)
+    return Encoder.untrained(
+        untrained, archive.layout, window, seed=seed, backend=config.backend, device=device, **more
+    )
 
 
-class _Windows:
-    """Iterates over the recordings' windows and their columns; counts what is at fault."""
+class _Work:
+    """What one call of :func:`encode` is to do."""
 
-    def __init__(self, archive: Archive, encoder: Encoder, drop: bool, progress: Callable[..., None]) -> None:
-        self.archive, self.encoder, self.drop, self.progress = archive, encoder, drop, progress
-        self.invalid = 0
-        self.short: list[str] = []
-        self._further = sorted({name for row in archive.rows for name in row.extra})
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Columns]]:
-        for row in self.archive.rows:
-            windows, starts, valid = self.encoder.cut(self.archive.frames_of(row))
-            if not len(starts):
-                self.short.append(row.recording)
-            self.invalid += int((~valid).sum())
-            if self.drop:
-                windows, starts, valid = windows[valid], starts[valid], valid[valid]
-            yield windows, self._columns(row, starts, valid)
-            self.progress(1)
-
-    def _columns(self, row: Row, starts: np.ndarray, valid: np.ndarray) -> Columns:
-        count = len(starts)
-        return {
-            "recording": [row.recording] * count,
-            "person": [row.person] * count,
-            "window_start": starts.tolist(),
-            "frames": [self.encoder.window.frames] * count,
-            "valid": valid.tolist(),
-            **{name: [row.extra.get(name)] * count for name in self._further},
+    def __init__(
+        self, archive: str | Path | Archive, encoder: Encoder, folder: Path, config: EncodingConfig, strict: bool
+    ) -> None:
+        archive = archive if isinstance(archive, Archive) else Archive(archive)
+        if archive.layout.name != encoder.layout.name:
+            raise DataError(
+                f"{archive.path} has joint layout {archive.layout.name!r} but the model reads {encoder.layout.name!r}; "
+                f"convert the recordings with --layout {encoder.layout.name}"
+            )
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.folder, self.config = folder, config
+        self.encoder = encoder = encoder.with_stride(config.stride)
+        warn_if_not_centered(encoder.window)
+        self.source = Source(archive, encoder.window)
+        shape = encoder.model.config.width * (1 if config.pooling == "mean" else encoder.window.frames)
+        self.window_bytes = shape * NUMPY[config.dtype].itemsize
+        size = max(1, int(config.part_mb * (1 << 20)) // self.window_bytes)
+        self.units: list[Unit] = plan_units(self.source.counts, size)
+        if not self.units:
+            raise self.nothing([])
+        choice = getattr(encoder.model, "choice", None)
+        self.settings: dict[str, Any] = {
+            **encoder.describe(),
+            "pooling": config.pooling,
+            "dtype": config.dtype,
+            "precision": getattr(encoder.model, "precision", config.precision),
+            "backend": getattr(choice, "name", config.backend),
+            "device": encoder.device.type,
+            "encoding": config.binding(),
+            "archive": str(archive.path),
+            "archive_fingerprint": archive.fingerprint,
         }
+        binding = {name: value for name, value in self.settings.items() if name not in ("archive", "origin")}
+        self.plan = plan_hash(binding, self.source.counts, size)
+        self.unit_settings = UnitSettings(
+            config.batch, config.pooling, config.dtype, config.drop_invalid, strict, self.plan
+        )
+
+    def interrupted(self, done: int) -> Interrupted:
+        return Interrupted(
+            f"stopped with {done} of {len(self.units)} parts of {self.folder} finished; go on with the same command "
+            "and --resume"
+        )
+
+    def nothing(self, left_out: list[dict[str, Any]]) -> DataError:
+        faults = [row for row in left_out if row["kind"] != SHORT]
+        first = f" that can be encoded; {faults[0]['recording']!r}: {faults[0]['reason']}" if faults else ""
+        return DataError(f"nothing to write into {self.folder}: the archive has no window{first}")
+
+    def discard(self) -> None:
+        """Take back commits of parts in which there is nothing."""
+        for unit in self.units:
+            for file in self.folder.glob(f"part-{unit.part:05d}.*"):
+                file.unlink()
 
 
-def _batches(pieces: _Windows, size: int) -> Iterator[tuple[np.ndarray, Columns]]:
-    """Regroup pieces of any length into batches of ``size`` windows; the last may be smaller."""
-    waiting: list[np.ndarray] = []
-    columns: Columns = {}
-    for windows, described in pieces:
-        waiting.append(windows)
-        for name, entries in described.items():
-            columns.setdefault(name, []).extend(entries)
-        if sum(map(len, waiting)) < size:
-            continue
-        joined = np.concatenate(waiting)
-        whole = len(joined) // size * size
-        for start in range(0, whole, size):
-            yield joined[start : start + size], {k: v[start : start + size] for k, v in columns.items()}
-        waiting, columns = [joined[whole:]], {name: entries[whole:] for name, entries in columns.items()}
-    if sum(map(len, waiting)):
-        yield np.concatenate(waiting), columns
+class _Report:
+    """Collects receipts and tells the caller how far it is."""
+
+    def __init__(
+        self,
+        work: _Work,
+        before: dict[int, Receipt],
+        progress: Advance | None,
+        planned: Callable[[int, int], None] | None,
+    ) -> None:
+        self.receipts = dict(before)
+        self.windows = 0
+        self._faults = sum(map(_faults, before.values()))
+        self._progress, self._begun = progress, time.monotonic()
+        if planned is not None:
+            done = sum(len(unit.recordings) for unit in work.units if unit.part in before)
+            planned(done, len(work.source))
+
+    def committed(self, receipt: Receipt) -> None:
+        self.receipts[receipt.shard.part] = receipt
+        self._faults += _faults(receipt)
+
+    def advance(self, windows: int, recordings: int) -> None:
+        self.windows += windows
+        if self._progress is not None:
+            rate = self.windows / max(time.monotonic() - self._begun, 1e-9)
+            note = f"{rate:,.0f} windows/s" + (f", {self._faults:,} quarantined" if self._faults else "")
+            self._progress(recordings, note=note)
+
+
+def _faults(receipt: Receipt) -> int:
+    return sum(row["kind"] != SHORT for row in receipt.left_out)
+
+
+def _precision(function: Callable[..., Any], config: EncodingConfig) -> dict[str, Any]:
+    """The setting as an argument, where the encoder knows it."""
+    if "precision" in inspect.signature(function).parameters:
+        return {"precision": config.precision}
+    if config.precision != "fp32":
+        raise ConfigError(f"encoding.precision {config.precision!r} is not in this release; choose fp32")
+    return {}
+
+
+def _run(
+    work: _Work, engine: EngineConfig, units: list[Unit], report: _Report, stop: Callable[[], bool]
+) -> StageSeconds:
+    job = local.Job(work.folder, work.source, work.encoder, work.unit_settings)
+    if engine.engine == "ray":
+        from sgela_fast.encoding.engines import ray
+
+        return ray.run(job, units, engine, committed=report.committed, advance=report.advance, stop=stop)
+    return local.run(job, units, committed=report.committed, advance=report.advance, stop=stop)

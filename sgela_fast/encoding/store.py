@@ -2,12 +2,15 @@
 
 A folder of
 
-* ``store.json``: schema version, where the encodings come from (model hash and settings, archive fingerprint, windows)
-  and totals. Written last; a folder without it is an unfinished job.
-* ``part-00000.npy``: values, float32 or float16, ``(windows, T, D)``, or ``(windows, D)`` where the frames are pooled.
-* ``part-00000.parquet``: one row per window of that part: running number, recording, person, first frame, frames,
-  whether every joint was seen, then the archive's further columns (``split``, ``sensor`` ...). Its metadata holds the
-  values' SHA-256. It is renamed into place after its values and is the part's commit point.
+* ``store.json``: schema version, where the encodings come from (model hash and settings, archive fingerprint, windows),
+  totals, and the list of parts with the checksums of their files. Written last; a folder without it is an unfinished
+  job.
+* ``part-00000.npy``: values, ``(windows, T, D)``, or ``(windows, D)`` where the frames are pooled; float32,
+  float16, the bits of bfloat16 as uint16, or int8.
+* ``part-00000.parquet``: one row per window of that part: number, recording, person, first frame, frames, whether every
+  joint was seen, quality, hash of the recording, for int8 the scale, then the archive's further columns (``split``,
+  ``sensor`` ...).
+* ``quarantine.parquet``: recordings that were left out, and why; absent if there are none.
 
 NumPy and any Parquet reader open it without this package. Values are memory-mapped.
 """
@@ -15,45 +18,61 @@ NumPy and any Parquet reader open it without this package. Values are memory-map
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sgela_fast._version import __version__
-from sgela_fast.atomic import make_folder, replacing, write_file, write_json, writing
+from sgela_fast.atomic import make_folder, write_json, writing
+from sgela_fast.encoding.change import recover
+from sgela_fast.encoding.quarantine import read_quarantine
+from sgela_fast.encoding.schema import (
+    AGAIN,
+    INDEX,
+    PART_FILE,
+    REBUILD,
+    RESERVED,
+    SCALE,
+    TEMPORARY_FILE,
+    UNFINISHED,
+    VALUES_CHECKSUM,
+    head,
+    read_index,
+    rows_name,
+    values_name,
+)
+from sgela_fast.encoding.shard import Shard, file_sha256, open_values, read_rows, values_sha256, write_shard
+from sgela_fast.encoding.storage import Array, pack, unpack
 from sgela_fast.errors import DataError, OutputError
 
-SCHEMA = "sgela-fast/store"
-SCHEMA_VERSION = 1
-INDEX = "store.json"
-CHECKSUM = b"values_sha256"
-POOLINGS = ("none", "mean")
-DTYPES = ("float32", "float16")
-FIXED = pa.schema(
-    [
-        pa.field("window", pa.int64(), nullable=False),
-        pa.field("recording", pa.string(), nullable=False),
-        pa.field("person", pa.string()),
-        pa.field("window_start", pa.int32(), nullable=False),
-        pa.field("frames", pa.int32(), nullable=False),
-        pa.field("valid", pa.bool_(), nullable=False),
-    ]
-)
-_PART = re.compile(r"part-\d{5}\.(npy|parquet)|\.part-\d{5}\.(npy|parquet)\..*\.tmp")
-AGAIN = "encode the archive again"
+Rows = NDArray[np.integer[Any]] | NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some windows of a store.
+
+    Attributes:
+        rows: positions in the store ``(N,)``.
+        values: float32 ``(N, T, D)`` or ``(N, D)``.
+        columns: the columns asked for, N entries each.
+    """
+
+    rows: NDArray[np.int64]
+    values: NDArray[np.float32]
+    columns: dict[str, list[Any]]
 
 
 class Store:
     """Read access to a store.
+
+    A change of the store that was interrupted is finished or taken back first.
 
     Args:
         path: the folder.
@@ -63,12 +82,20 @@ class Store:
 
     Raises:
         DataError: the folder is not a complete store of a known version, or a part is damaged.
+        OutputError: an interrupted change cannot be finished.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.info: Mapping[str, Any] = _read_index(self.path)
-        self._counts = [self._count(part) for part in range(self.info["parts"])]
+        recover(self.path)
+        self.info: Mapping[str, Any] = read_index(self.path)
+        self.parts: list[int] = list(range(self.info["parts"]))
+        self._shards: list[Shard] = []
+        if self.info["schema_version"] > 1:
+            self._shards = [Shard.listed(entry) for entry in self.info["shards"]]
+            self.parts = [shard.part for shard in self._shards]
+            self._raise_first(shard.fault(self.path, deep=False) for shard in self._shards)
+        self._counts = [s.windows for s in self._shards] or [self._count(part) for part in self.parts]
         self._first = np.cumsum([0, *self._counts])
         if self._first[-1] != self.info["windows"]:
             raise DataError(
@@ -84,6 +111,11 @@ class Store:
         return str(self.info["pooling"])
 
     @property
+    def dtype(self) -> str:
+        """Of the stored values: ``float32``, ``float16``, ``bfloat16`` or ``int8``."""
+        return str(self.info["dtype"])
+
+    @property
     def frames(self) -> int:
         """Frames of a window T."""
         return int(self.info["frames"])
@@ -93,16 +125,45 @@ class Store:
         """Features of one encoding D."""
         return int(self.info["dim"])
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values of one window: ``(T, D)``, or ``(D,)`` if pooled."""
+        return (self.width,) if self.pooling == "mean" else (self.frames, self.width)
+
     @cached_property
     def table(self) -> pa.Table:
         """Columns of all windows, in the order of the values."""
-        parts = [_read_parquet(self.path / rows_name(part)) for part in range(self.info["parts"])]
+        return self.columns()
+
+    def columns(self, *names: str) -> pa.Table:
+        """Some columns of all windows, in the order of the values; all columns if none is named.
+
+        Raises:
+            DataError: a part's table is damaged, or there is no such column.
+        """
+        parts = [read_rows(self.path, part, names or None) for part in self.parts]
+        for part, table, count in zip(self.parts, parts, self._counts, strict=True):
+            if table.num_rows != count:
+                raise DataError(f"{self.path / rows_name(part)} has {table.num_rows} rows, not {count}; {REBUILD}")
         try:
-            return pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+            whole = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
         except pa.ArrowException as error:
             raise DataError(f"the tables of {self.path} do not fit together ({error}); {AGAIN}") from error
+        missing = [name for name in names if name not in whole.column_names]
+        if missing:
+            raise DataError(f"{self.path} has no column {missing[0]!r}; see `sgela-fast store info {self.path}`")
+        return whole
 
-    def values(self, rows: NDArray[np.integer[Any]] | NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    @cached_property
+    def quarantine(self) -> pa.Table:
+        """Recordings that were left out: recording, person, source, part, kind, reason.
+
+        Raises:
+            DataError: the table is damaged.
+        """
+        return read_quarantine(self.path)
+
+    def values(self, rows: Rows | None = None) -> NDArray[np.float32]:
         """Encodings of chosen windows.
 
         Args:
@@ -113,7 +174,89 @@ class Store:
 
         Raises:
             IndexError: a position or the mask's length lies outside the store.
+            DataError: a part is damaged.
         """
+        wanted = self._positions(rows)
+        values = np.empty((len(wanted), *self.shape), np.float32)
+        part_of = np.searchsorted(self._first, wanted, side="right") - 1
+        for part in np.unique(part_of):
+            mine = np.flatnonzero(part_of == part)
+            inside = wanted[mine] - self._first[part]
+            scales = self._scales[wanted[mine]] if self.dtype == "int8" else None
+            values[mine] = unpack(self._open[part][inside], self.dtype, scales)
+        return values
+
+    def batches(
+        self,
+        size: int,
+        *,
+        rows: Rows | None = None,
+        columns: Sequence[str] = (),
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> Iterator[Batch]:
+        """The store piece by piece, in memory of one batch, for ``torch.from_numpy`` or anything else.
+
+        Args:
+            size: windows of a batch; the last may be smaller.
+            rows: which windows, as for :meth:`values`.
+            columns: columns of the table to go with the values.
+            shuffle: in random order.
+            seed: of the order.
+
+        Raises:
+            IndexError, DataError: as :meth:`values`, :meth:`columns`.
+            ValueError: ``size`` is below 1.
+        """
+        if size < 1:
+            raise ValueError(f"size is {size}; it must be at least 1")
+        wanted = self._positions(rows)
+        if shuffle:
+            wanted = np.random.default_rng(seed).permutation(wanted)
+        table = self.columns(*columns) if columns else None
+        for start in range(0, len(wanted), size):
+            mine = wanted[start : start + size]
+            taken = {} if table is None else table.take(pa.array(mine)).to_pydict()
+            yield Batch(mine, self.values(mine), taken)
+
+    def verify(self) -> None:
+        """Read every byte and compare each part with its checksums.
+
+        Raises:
+            DataError: names the first file that is damaged.
+        """
+        self._raise_first(self.faults())
+        _ = self.quarantine
+
+    def faults(self) -> Iterator[str]:
+        """A sentence for each damaged part, as they are found; reads every byte."""
+        if self._shards:
+            for shard in self._shards:
+                fault = shard.fault(self.path, deep=True)
+                if fault is not None:
+                    yield fault
+            return
+        for part, values in zip(self.parts, self._open, strict=True):
+            metadata = dict(pq.read_schema(self.path / rows_name(part)).metadata or {})
+            if metadata.get(VALUES_CHECKSUM, b"").decode() != values_sha256(values):
+                yield f"{self.path / values_name(part)} does not fit its checksum; {AGAIN}"
+
+    def shards(self) -> list[Shard]:
+        """The parts with the checksums of their files; a store of version 1 is read for them."""
+        if self._shards:
+            return list(self._shards)
+        found = []
+        for part, count in zip(self.parts, self._counts, strict=True):
+            files = [self.path / values_name(part), self.path / rows_name(part)]
+            (values_bytes, values), (rows_bytes, rows) = [(file.stat().st_size, file_sha256(file)) for file in files]
+            found.append(Shard(part, count, values_bytes, values, rows_bytes, rows))
+        return found
+
+    def raw(self, part: int) -> Array:
+        """The values of part number ``part`` as they are stored, memory-mapped."""
+        return self._open[self.parts.index(part)]
+
+    def _positions(self, rows: Rows | None) -> NDArray[np.int64]:
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows)
         if wanted.dtype == np.bool_:
             if wanted.shape != (len(self),):
@@ -123,44 +266,16 @@ class Store:
             raise IndexError(
                 f"{self.path} has the windows 0 to {len(self) - 1}; {wanted.min()} to {wanted.max()} asked"
             )
-        values = np.empty((len(wanted), *self._shape), np.float32)
-        part_of = np.searchsorted(self._first, wanted, side="right") - 1
-        for part in np.unique(part_of):
-            mine = np.flatnonzero(part_of == part)
-            values[mine] = self._parts[part][wanted[mine] - self._first[part]]
-        return values
-
-    def verify(self) -> None:
-        """Read every value and compare each part with its checksum.
-
-        Raises:
-            DataError: names the part that is damaged.
-        """
-        for part, values in enumerate(self._parts):
-            path = self.path / values_name(part)
-            if _metadata(self.path / rows_name(part)).get(CHECKSUM, b"").decode() != _checksum(values):
-                raise DataError(f"{path} does not fit its checksum; {AGAIN}")
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return (self.width,) if self.pooling == "mean" else (self.frames, self.width)
+        return wanted.astype(np.int64)
 
     @cached_property
-    def _parts(self) -> list[np.ndarray]:
-        return [self._open(part) for part in range(self.info["parts"])]
+    def _open(self) -> list[Array]:
+        counted = zip(self.parts, self._counts, strict=True)
+        return [open_values(self.path, part, (count, *self.shape), self.dtype) for part, count in counted]
 
-    def _open(self, part: int) -> np.ndarray:
-        path = self.path / values_name(part)
-        try:
-            values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}); {AGAIN}") from error
-        wanted = (self._counts[part], *self._shape)
-        if values.shape != wanted or values.dtype != np.dtype(self.info["dtype"]):
-            raise DataError(
-                f"{path} holds {values.dtype} {values.shape} where {self.info['dtype']} {wanted} is needed; {AGAIN}"
-            )
-        return values
+    @cached_property
+    def _scales(self) -> NDArray[np.float32]:
+        return np.asarray(self.columns(SCALE.name)[SCALE.name].to_numpy(), np.float32)
 
     def _count(self, part: int) -> int:
         path = self.path / rows_name(part)
@@ -169,9 +284,18 @@ class Store:
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path} cannot be read ({error}); {AGAIN}") from error
 
+    @staticmethod
+    def _raise_first(faults: Iterator[str | None]) -> None:
+        for fault in faults:
+            if fault is not None:
+                raise DataError(fault)
+
 
 class StoreWriter:
-    """Write a store part by part; holds the windows of one part. Parts of an unfinished store are made anew.
+    """Write a store from values that are there already; holds the windows of one part.
+
+    Parts of an earlier writer that did not finish are made anew. An archive is encoded by
+    :func:`sgela_fast.encoding.encode.encode`, which can be gone on with.
 
     Args:
         path: the folder to make.
@@ -184,31 +308,42 @@ class StoreWriter:
 
     def __init__(self, path: str | Path, info: Mapping[str, Any], *, part_bytes: int = 64 << 20) -> None:
         self.path, self.info, self.part_bytes = Path(path), dict(info), part_bytes
+        # What another store says of its own parts.
+        for name in ("schema", "schema_version", "made_by", "shards", "plan", "changes", "quarantined"):
+            self.info.pop(name, None)
         if (self.path / INDEX).exists():
             raise OutputError(f"{self.path} already holds a store; choose another output path or remove it")
+        if (self.path / UNFINISHED).exists():
+            raise OutputError(f"{self.path} holds an unfinished store; choose another output path or remove it")
         make_folder(self.path)
         _clear_unfinished(self.path)
-        self._dtype = np.dtype(self.info["dtype"])
         self._values: list[np.ndarray] = []
         self._columns: dict[str, list[Any]] = {}
-        self._parts = self._windows = 0
+        self._shards: list[Shard] = []
+        self._windows = 0
 
-    def add(self, values: np.ndarray, columns: Mapping[str, list[Any]]) -> None:
+    def add(self, values: np.ndarray, columns: Mapping[str, Sequence[Any]]) -> None:
         """Append windows.
 
         Args:
             values: ``(N, T, D)`` or ``(N, D)``.
-            columns: ``recording``, ``person``, ``window_start``, ``frames``, ``valid`` and any further text columns,
-                N entries each; every call must name the same columns.
+            columns: ``recording``, ``person``, ``window_start``, ``frames``, ``valid``, and if they are known
+                ``quality`` and ``source_sha256``, and any further text columns, N entries each; every call must name
+                the same columns.
 
         Raises:
             OutputError: a part cannot be written.
         """
-        self._values.append(values.astype(self._dtype))
+        self._values.append(np.asarray(values, np.float32))
         for name, entries in columns.items():
             self._columns.setdefault(name, []).extend(entries)
-        if sum(piece.nbytes for piece in self._values) >= self.part_bytes:
+        if sum(len(piece) for piece in self._values) * self._row_bytes >= self.part_bytes:
             self._flush()
+
+    @property
+    def _row_bytes(self) -> int:
+        stored, _ = pack(np.asarray(self._values[0][:1]), self.info["dtype"])
+        return int(stored[0].nbytes) if len(stored) else 0
 
     def finish(self, **totals: Any) -> Store:
         """Close the last part, write ``store.json`` and open the result.
@@ -222,25 +357,22 @@ class StoreWriter:
             with contextlib.suppress(OSError):
                 self.path.rmdir()
             raise DataError(f"nothing to write into {self.path}: the archive has no window")
-        head = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "made_by": f"sgela_fast {__version__}"}
-        counts = {"parts": self._parts, "windows": self._windows}
-        write_json(self.path / INDEX, {**head, **self.info, **counts, **totals})
+        counts = {"parts": len(self._shards), "windows": self._windows}
+        shards = [asdict(shard) for shard in self._shards]
+        write_json(self.path / INDEX, {**head(), **self.info, **counts, **totals, "shards": shards})
         return Store(self.path)
 
     def _flush(self) -> None:
-        if not self._values:
+        if not sum(map(len, self._values)):
             return
-        values = np.concatenate(self._values)
-        count = len(values)
-        self._columns["window"] = list(range(self._windows, self._windows + count))
-        further = [pa.field(name, pa.string()) for name in sorted(set(self._columns) - set(FIXED.names))]
-        schema = pa.schema([*FIXED, *further], metadata={CHECKSUM: _checksum(values)})
-        table = pa.table({name: self._columns[name] for name in schema.names}, schema=schema)
-        write_file(self.path / values_name(self._parts), lambda file: _write_array(file, values))
-        with replacing(self.path / rows_name(self._parts)) as temporary:
-            pq.write_table(table, temporary)
-        self._parts += 1
-        self._windows += count
+        stored, scales = pack(np.concatenate(self._values), self.info["dtype"])
+        columns: dict[str, Any] = dict(self._columns)
+        columns["window"] = range(self._windows, self._windows + len(stored))
+        columns["scale"] = scales
+        further = sorted(columns.keys() - RESERVED)
+        part = len(self._shards)
+        self._shards.append(write_shard(self.path, part, stored, columns, further, self.info["dtype"]))
+        self._windows += len(stored)
         self._values.clear()
         self._columns.clear()
 
@@ -249,66 +381,8 @@ def _clear_unfinished(path: Path) -> None:
     """Remove the parts that an interrupted job left; anything else in the folder is not ours to remove."""
     with writing(path):
         found = list(path.iterdir())
-        strange = [file.name for file in found if not _PART.fullmatch(file.name)]
+        strange = [f.name for f in found if not PART_FILE.fullmatch(f.name) and not TEMPORARY_FILE.fullmatch(f.name)]
         if strange:
             raise OutputError(f"{path} holds {strange[0]!r}, which is no part of a store; choose another output path")
         for file in found:
             file.unlink()
-
-
-def values_name(part: int) -> str:
-    """File name of a part's values."""
-    return f"part-{part:05d}.npy"
-
-
-def rows_name(part: int) -> str:
-    """File name of a part's table."""
-    return f"part-{part:05d}.parquet"
-
-
-def _write_array(file: BinaryIO, values: np.ndarray) -> None:
-    # Not np.save: on a full disk it raises an error without the system's reason.
-    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
-    file.write(np.ascontiguousarray(values).data)
-
-
-def _checksum(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
-
-
-def _metadata(path: Path) -> dict[bytes, bytes]:
-    return dict(pq.read_schema(path).metadata or {})
-
-
-def _read_parquet(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read ({error}); {AGAIN}") from error
-
-
-def _read_index(path: Path) -> dict[str, Any]:
-    index = path / INDEX
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder; give the folder that `sgela-fast encode` made")
-    if not index.exists():
-        if (path / rows_name(0)).exists():
-            raise DataError(f"{path} is an unfinished store; remove it and {AGAIN}")
-        raise DataError(f"{path} is not a store: it has no {INDEX}; make one with `sgela-fast encode`")
-    try:
-        info: dict[str, Any] = json.loads(index.read_text())
-        schema, version = info["schema"], info["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{index} is damaged ({error!r}); {AGAIN}") from error
-    if schema != SCHEMA or version != SCHEMA_VERSION:
-        raise DataError(
-            f"{index} is {schema!r} version {version} but this release reads {SCHEMA!r} version {SCHEMA_VERSION}; "
-            f"{AGAIN} or use a matching release"
-        )
-    for name in ("parts", "windows", "frames", "dim"):
-        if type(info.get(name)) is not int or info[name] < 1:
-            raise DataError(f"{index} is damaged ({name} is {info.get(name)!r}); {AGAIN}")
-    for name, choices in (("pooling", POOLINGS), ("dtype", DTYPES)):
-        if info.get(name) not in choices:
-            raise DataError(f"{index} is damaged ({name} is {info.get(name)!r}); {AGAIN}")
-    return info

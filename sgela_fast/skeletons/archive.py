@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgela_fast._version import __version__
@@ -34,9 +35,11 @@ from sgela_fast.skeletons.shards import (
     FIXED_COLUMNS,
     Row,
     checksum,
+    count_shard_rows,
     frames_name,
     open_shard_frames,
     read_shard_rows,
+    read_shard_table,
     rows_name,
     rows_table,
 )
@@ -68,18 +71,36 @@ class Archive:
                 f"{self.path / INDEX} lists other joints for layout {self.layout.name!r} than this release knows; "
                 "convert the source again"
             )
-        self.rows: list[Row] = []
-        for shard in range(self.info["shards"]):
-            self.rows.extend(read_shard_rows(self.path, shard))
-        self._by_name = {row.recording: row for row in self.rows}
-        if len(self.rows) != self.info["recordings"]:
+        self._counts = [count_shard_rows(self.path, shard) for shard in range(self.info["shards"])]
+        if sum(self._counts) != self.info["recordings"]:
             raise DataError(
-                f"{self.path} lists {self.info['recordings']} recordings but its tables hold {len(self.rows)}; "
+                f"{self.path} lists {self.info['recordings']} recordings but its tables hold {sum(self._counts)}; "
                 "convert the source again"
             )
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return sum(self._counts)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """What is known of every recording: about a kilobyte each, so read when first asked for.
+
+        Raises:
+            DataError: a table is damaged.
+        """
+        return [row for shard in range(self.info["shards"]) for row in read_shard_rows(self.path, shard)]
+
+    def table(self, shard: int) -> pa.Table:
+        """The table of one shard, a row per recording, the frames' checksum (``frames_sha256``) included.
+
+        Raises:
+            DataError: the table is damaged.
+        """
+        return read_shard_table(self.path, shard)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Row]:
+        return {row.recording: row for row in self.rows}
 
     @cached_property
     def _shards(self) -> list[np.ndarray]:
@@ -145,8 +166,10 @@ class Archive:
     def fingerprint(self) -> str:
         """SHA-256 over the tables and the frame checksums: names the content, not the place."""
         digest = hashlib.sha256(json.dumps(self.info["layout"], sort_keys=True).encode())
-        for row, stated in zip(self.rows, self._checksums(), strict=True):
-            digest.update(f"{row.recording}\0{row.person}\0{row.frames}\0{stated}\n".encode())
+        for shard in range(self.info["shards"]):
+            table = self.table(shard).select(["recording", "person", "frames", CHECKSUM])
+            for recording, person, frames, stated in zip(*(column.to_pylist() for column in table), strict=True):
+                digest.update(f"{recording}\0{person}\0{frames}\0{stated}\n".encode())
         return digest.hexdigest()
 
     def verify(self) -> None:
@@ -332,7 +355,9 @@ def _read_index(path: Path) -> dict[str, Any]:
     try:
         info: dict[str, Any] = json.loads(index.read_text())
         schema, version = info["schema"], info["schema_version"]
-        _ = info["layout"]["name"], info["shards"], info["recordings"]
+        _ = {info["layout"]["name"]: tuple(info["layout"].get("joints", ()))}
+        if not (type(info["shards"]) is type(info["recordings"]) is int and 0 < info["shards"] <= info["recordings"]):
+            raise ValueError(f"{info['shards']!r} shards of {info['recordings']!r} recordings")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{index} is damaged ({error!r}); convert the source again") from error
     if schema != SCHEMA:

@@ -20,6 +20,7 @@ from sgela_fast.skeletons.recording import Recording, lost_joints
 
 FIXED_COLUMNS = ("recording", "person", "shard", "first_frame", "frames", "fps", "lost_joints", "source")
 CHECKSUM = "frames_sha256"
+_UNREADABLE = (OSError, pa.ArrowException, KeyError, ValueError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,65 @@ def rows_name(shard: int) -> str:
     return f"recordings-{shard:05d}.parquet"
 
 
+def read_shard_table(path: Path, shard: int) -> pa.Table:
+    """The table of one committed shard, with every column.
+
+    Raises:
+        DataError: the table is missing, damaged, or lacks a column.
+    """
+    file = path / rows_name(shard)
+    try:
+        table = pq.read_table(file)
+        table.select([*FIXED_COLUMNS, CHECKSUM])
+    except _UNREADABLE as error:
+        raise _damaged(file, error) from error
+    return table
+
+
+def table_rows(table: pa.Table, file: Path) -> list[Row]:
+    """The rows of a shard's table or of a slice of it; ``file`` is named when they are damaged.
+
+    Raises:
+        DataError: a cell cannot be read.
+    """
+    try:
+        columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    except _UNREADABLE as error:
+        raise _damaged(file, error) from error
+    further = [name for name in columns if name not in FIXED_COLUMNS and name != CHECKSUM]
+    return [
+        Row(
+            **{name: columns[name][index] for name in FIXED_COLUMNS},
+            extra={name: columns[name][index] for name in further if columns[name][index] is not None},
+        )
+        for index in range(table.num_rows)
+    ]
+
+
 def read_shard_rows(path: Path, shard: int) -> list[Row]:
     """The rows of one committed shard.
 
     Raises:
         DataError: the table is missing or damaged.
     """
+    return table_rows(read_shard_table(path, shard), path / rows_name(shard))
+
+
+def count_shard_rows(path: Path, shard: int) -> int:
+    """Recordings in one committed shard, without reading its rows.
+
+    Raises:
+        DataError: the table is missing or damaged.
+    """
     file = path / rows_name(shard)
     try:
-        table = pq.read_table(file)
-        columns = {name: table.column(name).to_pylist() for name in table.column_names}
-        further = [name for name in columns if name not in FIXED_COLUMNS and name != CHECKSUM]
-        return [
-            Row(
-                **{name: columns[name][index] for name in FIXED_COLUMNS},
-                extra={name: columns[name][index] for name in further if columns[name][index] is not None},
-            )
-            for index in range(table.num_rows)
-        ]
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise DataError(f"{file} cannot be read ({error}); convert the source again") from error
+        return int(pq.read_metadata(file).num_rows)
+    except _UNREADABLE as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> DataError:
+    return DataError(f"{file} cannot be read ({error}); convert the source again")
 
 
 def open_shard_frames(path: Path, shard: int, rows: Sequence[Row], layout: Layout) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from sgela_fast.atomic import make_folder, write_text, writing
+from sgela_fast.atomic import make_folder, write_text
 from sgela_fast.checkpoints.run_folder import INDEX, WEIGHTS, read_info, write_info
 from sgela_fast.errors import CheckpointError, ConfigError, OutputError
+from sgela_fast.locking import exclusive
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.training.checkpoint import list_checkpoints
 
@@ -95,15 +95,7 @@ def claimed(out: Path, settings: dict[str, Any]) -> Iterator[None]:
         OutputError: it cannot be written, or another process is training into it.
     """
     make_folder(out)
-    with writing(out / LOCK):
-        lock = (out / LOCK).open("wb")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"another process is training into {out}; wait for it or choose another --out") from error
-        except OSError:
-            pass  # a file system without locks
+    with exclusive(out / LOCK, f"another process is training into {out}; wait for it or choose another --out"):
         named = {name: settings[name] for name in ("model", "window", "training")}
         write_text(out / "config.yaml", yaml.safe_dump(named, sort_keys=False))
         write_info(out, {**settings, "state": "training"})

@@ -18,13 +18,13 @@ from sgela_fast.models.device import choose_device
 from sgela_fast.models.sgela import build_model, choose_backend
 from sgela_fast.skeletons.archive import Archive, Row
 from sgela_fast.skeletons.config import WindowConfig
+from sgela_fast.stopping import StopRequest
 from sgela_fast.training.batches import Order, Windows, load_windows, split_rows
 from sgela_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from sgela_fast.training.claim import check_free, check_same, claimed, fit_model
 from sgela_fast.training.config import TrainingConfig
 from sgela_fast.training.monitor import Monitor, require_tensorboard
 from sgela_fast.training.optimiser import build_optimiser, clip_gradients, gradient_norm
-from sgela_fast.training.stopping import StopRequest
 
 VALIDATION_WINDOWS = 1024
 

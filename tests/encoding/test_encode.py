@@ -159,10 +159,11 @@ def test_exactly_one_encoder_must_be_named(archive: Archive, run: str | None, un
 def test_a_stopped_job_leaves_no_store_and_can_be_started_again(
     archive: Archive, encoder: Encoder, tmp_path: Path
 ) -> None:
-    def stop(units: int) -> None:
+    def stop(units: int = 1, *, note: str = "") -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match="run the same command again"):
-        encode(archive, encoder, tmp_path / "store", progress=stop)
+    parts = EncodingConfig(part_mb=0.001)  # a window each
+    with pytest.raises(Interrupted, match=r"stopped with \d of 9 parts of .* go on with the same command and --resume"):
+        encode(archive, encoder, tmp_path / "store", parts, progress=stop)
     assert not (tmp_path / "store" / "store.json").exists()
-    assert len(encode(archive, encoder, tmp_path / "store").store) == 9
+    assert len(encode(archive, encoder, tmp_path / "store", parts, resume=True).store) == 9

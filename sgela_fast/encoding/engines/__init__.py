@@ -1,0 +1,1 @@
+"""Where units are encoded: in this process, or on the workers of a cluster."""
