@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sgela_fast.encoding.encoder import Encoder
     from sgela_fast.encoding.export import export
     from sgela_fast.encoding.store import Store
+    from sgela_fast.encoding.stream import StreamEncoder
     from sgela_fast.errors import SgelaError
     from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig, RetrievalConfig
     from sgela_fast.evaluation.evaluate import evaluate
@@ -66,6 +67,7 @@ _MODULES = {
     "SGELAConfig": "models.config",
     "SgelaError": "errors",
     "Store": "encoding.store",
+    "StreamEncoder": "encoding.stream",
     "TrainingConfig": "training.config",
     "WalkerConfig": "skeletons.config",
     "WindowConfig": "skeletons.config",
@@ -101,6 +103,7 @@ __all__ = [
     "SGELAConfig",
     "SgelaError",
     "Store",
+    "StreamEncoder",
     "TrainingConfig",
     "WalkerConfig",
     "WindowConfig",

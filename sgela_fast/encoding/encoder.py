@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sgela_fast.checkpoints.run_folder import load_run
 from sgela_fast.encoding.batching import Batcher
+from sgela_fast.encoding.latency import LatencyEncoder
 from sgela_fast.encoding.normalisation import center_index, find_origin, normalise
 from sgela_fast.encoding.recordings import (
     Array,
@@ -321,6 +322,19 @@ class Encoder:
                 values = values.mean(dim=1) if pooling == "mean" else values
                 as_tensor(results)[start : start + batch].copy_(values)
         return results
+
+    def warm(self, batch: int = 1, *, pooling: Pooling = "none", origin: str | None = None) -> LatencyEncoder:
+        """Prepare everything for encoding up to ``batch`` windows at once with the least delay.
+
+        Args:
+            batch: most windows of a call, say 1 to 32.
+            pooling: as in :meth:`encode`.
+            origin: as in :meth:`encode_windows`.
+
+        Returns:
+            What to call with windows ``(B, T, J, 3)``.
+        """
+        return LatencyEncoder(self.model, self.window, self.layout, batch, pooling=pooling, origin=origin)
 
     def _batcher(self, batch: int, **options: Any) -> Batcher:
         return Batcher(

@@ -1,0 +1,96 @@
+"""A few windows at once, as soon as possible: what can be prepared is prepared before the first of them comes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgela_fast.encoding.normalisation import center_index, normalise
+from sgela_fast.encoding.recordings import Array, Pooling, require_batch, require_pooling, require_skeletons
+from sgela_fast.errors import DataError
+from sgela_fast.reference.sgela import SGELA
+from sgela_fast.skeletons.config import WindowConfig
+from sgela_fast.skeletons.layouts import Layout
+
+
+class LatencyEncoder:
+    """Encodes up to ``batch`` windows a call; :meth:`Encoder.warm` makes one.
+
+    The model is frozen, so that its weights are packed once and neither compared nor packed again; buffers for the
+    windows are there, the kernels have run. Results are those of :meth:`Encoder.encode_windows`. Not for several
+    threads at once: calls share the buffers.
+
+    Args:
+        model: what it encodes with; it is frozen.
+        window: how windows are cut and centred.
+        layout: joint layout that the model reads.
+        batch: most windows of a call.
+        pooling: ``none`` or ``mean`` over the frames.
+        origin: as in :meth:`Encoder.encode_windows`.
+
+    Raises:
+        ConfigError: unknown pooling, or a batch of nothing.
+        DataError: the layout has no joint ``origin``.
+    """
+
+    def __init__(
+        self,
+        model: SGELA,
+        window: WindowConfig,
+        layout: Layout,
+        batch: int = 1,
+        *,
+        pooling: Pooling = "none",
+        origin: str | None = None,
+    ) -> None:
+        require_pooling(pooling)
+        require_batch(batch)
+        self.batch, self.pooling = batch, pooling
+        self._model, self._layout, self._mean = model, layout, pooling == "mean"
+        self._center = center_index(layout, window)
+        self._origin = None if origin is None else layout.index(origin)
+        self._shape = (window.frames, len(layout), 3)
+        self._device, self._dtype = model.output_weight.device, model.output_weight.dtype
+        self._raw = torch.zeros(batch, *self._shape)
+        self._in_numpy = self._raw.numpy()
+        freeze = getattr(model, "freeze", None)
+        if callable(freeze):
+            freeze()
+        for count in {1, batch}:
+            self._encode(self._raw[:count])
+
+    def __call__(self, windows: Array) -> Array:
+        """Encode windows.
+
+        Args:
+            windows: ``(B, T, J, 3)``, metres, y up, B from 0 to ``batch``; an array or a tensor.
+
+        Returns:
+            AGEs ``(B, T, D)`` or, pooled, ``(B, D)``, float32: an array for an array, for a tensor a tensor on the
+            encoder's device.
+
+        Raises:
+            DataError: the windows do not fit, or are more than ``batch``.
+        """
+        if windows.shape[1:] != self._shape:
+            require_skeletons(windows, self._layout, ("windows", self._shape[0]), "the windows")
+        count = len(windows)
+        if count > self.batch:
+            raise DataError(f"there are {count} windows but room was made for {self.batch}; warm a larger batch")
+        if isinstance(windows, Tensor):
+            return self._encode(windows.detach()).clone()
+        self._in_numpy[:count] = windows
+        found: np.ndarray = self._encode(self._raw[:count]).cpu().numpy()
+        return found
+
+    @torch.inference_mode()
+    def _encode(self, windows: Tensor) -> Tensor:
+        centred, _ = normalise(windows.to(self._device, torch.float32), self._center, self._origin)
+        return self.encode_normalised(centred)
+
+    @torch.inference_mode()
+    def encode_normalised(self, windows: Tensor) -> Tensor:
+        """Encode windows on the encoder's device that are normalised already: ``(B, T, J, 3)`` to float32 AGEs."""
+        ages = self._model.ages(windows.to(self._dtype))
+        return (ages.mean(dim=1) if self._mean else ages).to(torch.float32)
