@@ -87,4 +87,22 @@ inline Tensor with_unit_stride(const Tensor& tensor) {
   return tensor.size(last) <= 1 || tensor.stride(last) == 1 ? tensor : torch::stable::contiguous(tensor);
 }
 
+template <class T>
+const Kernels<T>& chosen_kernels() {
+#if defined(__x86_64__)
+  switch (chosen_isa()) {
+    case Isa::kAvx512:
+      return kernels_avx512<T>();
+    case Isa::kAvx2:
+      return kernels_avx2<T>();
+    default:
+      break;
+  }
+#endif
+  return kernels_baseline<T>();
+}
+
+// All groups' packed weights, as decoder.h lays them out.
+Tensor pack_weights(const Given& given, bool feedback);
+
 }  // namespace sgela::decoder

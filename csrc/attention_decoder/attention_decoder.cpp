@@ -2,15 +2,12 @@
 // of bounds, allocation, the mask's table, and the loop over groups and blocks of windows. No thread waits for another
 // before the end.
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <algorithm>
 #include <cstring>
 #include <tuple>
 
 #include "attention_decoder/arguments.h"
+#include "common/huge_pages.h"
 
 namespace sgela::decoder {
 namespace {
@@ -23,37 +20,12 @@ constexpr int kMagic = 1612;
 constexpr Size kMostWindows = 72, kFewestWindows = 12;
 
 template <class T>
-const Kernels<T>& chosen_kernels() {
-#if defined(__x86_64__)
-  switch (chosen_isa()) {
-    case Isa::kAvx512:
-      return kernels_avx512<T>();
-    case Isa::kAvx2:
-      return kernels_avx2<T>();
-    default:
-      break;
-  }
-#endif
-  return kernels_baseline<T>();
-}
-
-template <class T>
 std::vector<T> header_of(const Shape& shape, bool folded) {
   const Size values[] = {kMagic,       static_cast<Size>(chosen_isa()), shape.groups,  shape.layers,        shape.hidden,
                          shape.joints, shape.attends,                   shape.projects_keys, folded};
   std::vector<T> header(kHeader, T(0));
   std::copy(std::begin(values), std::end(values), header.begin());
   return header;
-}
-
-// Asks for pages of 2 MB, before the first write: with few windows the weights are read as fast as pages can be found.
-void prefer_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t kHuge = 1 << 21;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kHuge * kHuge;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // no more than a wish
-#endif
 }
 
 template <class T>
@@ -206,8 +178,7 @@ int64_t sample(std::vector<Tensor> tensors) {
 
 Tensor pack(std::vector<Tensor> layers, OptionalTensor key, OptionalTensor fusion, Tensor output,
             OptionalTensor output_bias, bool feedback) {
-  const Given given{layers, key, fusion, output, output_bias};
-  return given.type() == ScalarType::Double ? pack_as<double>(given, feedback) : pack_as<float>(given, feedback);
+  return pack_weights({layers, key, fusion, output, output_bias}, feedback);
 }
 
 Results decode(Tensor encoded, Tensor h0, Tensor c0, std::vector<Tensor> layers, std::vector<Tensor> biases,
@@ -222,6 +193,11 @@ Results decode(Tensor encoded, Tensor h0, Tensor c0, std::vector<Tensor> layers,
 }
 
 }  // namespace
+
+Tensor pack_weights(const Given& given, bool feedback) {
+  return given.type() == ScalarType::Double ? pack_as<double>(given, feedback) : pack_as<float>(given, feedback);
+}
+
 }  // namespace sgela::decoder
 
 STABLE_TORCH_LIBRARY_IMPL(sgela_fast, CPU, m) {
