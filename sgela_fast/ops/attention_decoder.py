@@ -1,4 +1,4 @@
-"""The gait decoder's whole loop as one fused op, for encoding: no gradients.
+"""The gait decoder's whole loop as one fused op, for encoding and, with gradients, for training.
 
 All steps of LSTM layers, attention, attentional layer and input feeding run in one call: C++ on the CPU. The formulas
 stand in :mod:`sgela_fast.reference.attention_decoder`; what is saved by algebra in ``docs/attention-decoder.md``.
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from sgela_fast.ops import _decoder_arguments as arguments
-from sgela_fast.ops import _library, _packed_decoder
+from sgela_fast.ops import _decoder_training, _library, _packed_decoder
 from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend
 from sgela_fast.ops._decoder_arguments import Outputs
 from sgela_fast.ops._decoder_packing import forget_packed_weights, packed_weights
@@ -107,9 +107,10 @@ def attention_decoder(
     The bottom layer reads [skeleton; previous attentional vector]. The skeleton is all zeros at the first step and
     then, by choice, the true previous one (``teacher``), the previous prediction (``feedback``) or zeros again.
 
-    The kernels have no gradients. Where one is needed, ``auto`` takes the reference and ``fused`` is an error; the
-    differentiable way through the kernels is ``batched_lstm`` and ``locality_attention``, step by step. Results are the
-    same bit for bit on every call, with any number of threads, and for a window whatever the others in its batch are.
+    Where a gradient is needed, the training pass runs: the same loop with a tape, and a backward pass to all inputs
+    from all results, whose own derivative is refused (:mod:`sgela_fast.ops._decoder_training`). Its results differ from
+    those of encoding by rounding. Results are the same bit for bit on every call, with any number of threads, and for a
+    window whatever the others in its batch are.
     Autocast has no say in the arithmetic. The kernels read weights in an order of their own, which is kept from call to
     call (:func:`forget_packed_weights` tells how changes are noticed).
 
@@ -128,15 +129,15 @@ def attention_decoder(
         fusion: activation of the attentional layer.
         outputs: ``all`` for everything, or ``context`` for the contexts alone: then neither skeletons nor the last
             step's attentional vector are computed.
-        backend: ``fused`` (the kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` on the CPU unless a
-            gradient is needed or ``torch.func`` is at work, else ``reference``.
+        backend: ``fused`` (the kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` on the CPU unless
+            ``torch.func`` is at work, else ``reference``.
 
     Returns:
         What the reference returns, or for ``outputs="context"`` the context vectors ``(G, B, T, K)``.
 
     Raises:
         ValueError: an argument is unknown, out of range, or does not fit the others.
-        RuntimeError: ``backend="fused"`` where the kernels cannot run, or where a gradient is needed.
+        RuntimeError: ``backend="fused"`` where the kernels cannot run; a derivative of a derivative.
     """
     arguments.check_settings(steps, teacher, feedback, mode, centers, sigma, window, fusion, outputs, backend)
     attends = mode is not None
@@ -155,7 +156,8 @@ def attention_decoder(
     arguments.check_tensors(encoded, state, weights, teacher, steps, attends)
     if not _use_fused(encoded, state, weights, teacher, backend):
         return _run_reference(outputs, (encoded, state, weights), settings)
-    results = DECODE.overload(
+    learns = torch.is_grad_enabled() and _require_gradients(encoded, state, weights, teacher)
+    results = (_decoder_training.decode if learns else DECODE.overload)(
         encoded,
         state.h,
         state.c,
@@ -166,7 +168,7 @@ def attention_decoder(
         weights.output,
         weights.output_bias,
         teacher,
-        *_configuration(settings, outputs),
+        *_configuration(settings, outputs)[: -1 if learns else None],
     )
     return _named(results, outputs, attends)
 
@@ -245,7 +247,7 @@ def _use_fused(
         return False
     missing = why_not_fused(encoded.device.type, encoded.dtype)
     if missing is None and torch.is_grad_enabled() and _require_gradients(encoded, state, weights, teacher):
-        missing = "it has no gradients (use torch.no_grad(), or batched_lstm and locality_attention step by step)"
+        missing = _decoder_training.WHY_NO_CPU_KERNEL
     if missing is None and _is_transformed():
         missing = "torch.func's transformations and forward-mode derivatives do not reach it"
     if backend == "fused" and missing is not None:

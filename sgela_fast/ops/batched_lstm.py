@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sgela_fast.ops import _library, _lstm_arguments, _lstm_cuda, _lstm_vmap
+from sgela_fast.ops import _library, _lstm_arguments, _lstm_cuda, _lstm_vmap, _tape
 from sgela_fast.ops._attention_arguments import Backend
 from sgela_fast.ops._library import accumulation_dtype, autocasts
 from sgela_fast.ops._lstm_packing import forget_packed_weights as forget_packed_weights
@@ -127,8 +127,10 @@ def batched_lstm(
     learns = torch.is_grad_enabled() and any([tensor.requires_grad for tensor in given])  # noqa: C419
     packed = None if learns or autocasts(input.device.type) else packed_weights(flat)
     lengths = None if lengths is None else lengths.to(torch.int64)
+    elements = len(weights) * groups * batch * steps * _TAPE_ROWS * hidden
+    save_tape = learns and _tape.keeps(elements, input.dtype)
     with nullcontext() if learns or _library.is_transformed() else _library.past_autograd():
-        output, h_n, c_n, _ = FORWARD.overload(input, flat, packed, h0, c0, lengths, masks, learns)
+        output, h_n, c_n, _ = FORWARD.overload(input, flat, packed, h0, c0, lengths, masks, save_tape)
     return BatchedLSTMResult(output, LSTMState(h_n, c_n))
 
 
