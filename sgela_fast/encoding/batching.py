@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sgela_fast.encoding.normalisation import normalise
-from sgela_fast.encoding.recordings import Array, Encoding, Source, as_tensor, empty_like_input, upload
+from sgela_fast.encoding.recordings import Array, Encoding, WindowedFrames, as_tensor, empty_like_input, upload
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.skeletons.config import WindowConfig
 
@@ -22,7 +22,7 @@ from sgela_fast.skeletons.config import WindowConfig
 class _Job:
     """A recording's results while they are being filled."""
 
-    def __init__(self, source: Source, ages: Array) -> None:
+    def __init__(self, source: WindowedFrames, ages: Array) -> None:
         self.source, self.ages = source, ages
         self.done = 0
         self.valid: list[Tensor] = []
@@ -79,7 +79,7 @@ class Batcher:
         """Encodings of ``recordings``, lazily and in their order; a result may wait until its batch is full."""
         jobs: deque[_Job] = deque()
         for frames in recordings:
-            source = Source(frames, self._window)
+            source = WindowedFrames(frames, self._window)
             room = empty_like_input(frames, (len(source.starts), *self._shape), self._dtype, self._device)
             jobs.append(_Job(source, room))
             self._take(jobs[-1])

@@ -44,7 +44,7 @@ from sgela_fast.skeletons.layouts import Layout, get_layout
 from sgela_fast.skeletons.recording import Recording
 
 # Windows encoded at once: enough for the CPU's caches, and for a GPU to be busy.
-BATCH = {"cpu": 256, "cuda": 8192}
+BATCH = {"cpu": 256, "cuda": 4096}
 
 
 @dataclass(frozen=True)

@@ -79,18 +79,20 @@ class LatencyEncoder:
         if count > self.batch:
             raise DataError(f"there are {count} windows but room was made for {self.batch}; warm a larger batch")
         if isinstance(windows, Tensor):
-            return self._encode(windows.detach()).clone()
+            return self._encode(windows).clone()
         self._in_numpy[:count] = windows
         found: np.ndarray = self._encode(self._raw[:count]).cpu().numpy()
         return found
 
     @torch.inference_mode()
     def _encode(self, windows: Tensor) -> Tensor:
-        centred, _ = normalise(windows.to(self._device, torch.float32), self._center, self._origin)
-        return self.encode_normalised(centred)
+        uploaded = windows.to(self._device, torch.float32)
+        return self.encode_normalised(normalise(uploaded, self._center, self._origin)[0])
 
-    @torch.inference_mode()
     def encode_normalised(self, windows: Tensor) -> Tensor:
-        """Encode windows on the encoder's device that are normalised already: ``(B, T, J, 3)`` to float32 AGEs."""
+        """Encode windows on the encoder's device that are normalised already: ``(B, T, J, 3)`` to float32 AGEs.
+
+        Call it in inference mode.
+        """
         ages = self._model.ages(windows.to(self._dtype))
         return (ages.mean(dim=1) if self._mean else ages).to(torch.float32)

@@ -30,16 +30,15 @@ def normalise(frames: Tensor, center: int | None, origin: int | None) -> tuple[T
     Returns:
         Normalised frames ``(..., J, 3)`` and which joints are lost, ``(..., J)`` bool.
     """
-    finite = frames.abs() < torch.inf  # False for NaN too
-    at_zero = (frames == 0).all(dim=-1)  # (..., J)
+    # A coordinate that is no number must not reach the centring, and half of a lost centre still moves its frame.
+    known = torch.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
+    at_zero = (known == 0).all(dim=-1)  # (..., J)
     if origin is not None:
         at_zero = at_zero & (torch.arange(frames.shape[-2], device=frames.device) != origin)
-    lost = at_zero | ~finite.all(dim=-1)
-    # A coordinate that is no number must not reach the centring, and half of a lost centre still moves its frame.
-    known = torch.where(finite, frames, torch.zeros_like(frames))
+    lost = at_zero | (known != frames).any(dim=-1)
     if center is not None:
         known = known - known[..., center : center + 1, :]
-    return torch.where(lost[..., None], torch.zeros_like(known), known), lost
+    return known.masked_fill(lost[..., None], 0), lost
 
 
 def find_origin(frames: np.ndarray | Tensor) -> int | None:

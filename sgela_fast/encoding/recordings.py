@@ -149,8 +149,8 @@ def upload(values: Array, device: torch.device) -> Tensor:
     return torch.from_numpy(np.array(values, np.float32)).to(device)
 
 
-class Source:
-    """One recording on its way through the encoder.
+class WindowedFrames:
+    """The frames of one recording and where its windows are.
 
     Attributes:
         starts: first frames of its windows.

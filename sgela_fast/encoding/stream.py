@@ -191,6 +191,7 @@ class StreamEncoder:
             raise DataError(f"there is no track {name!r}; its first frame opens it, and close() ends it")
         return self._open[name]
 
+    @torch.inference_mode()
     def _encode(self, names: list[Hashable]) -> dict[Hashable, StreamedWindow]:
         if not names:
             return {}

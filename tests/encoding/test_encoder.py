@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.normalisation import find_origin, normalise
-from sgela_fast.encoding.recordings import Encoding
+from sgela_fast.encoding.recordings import Encoding, upload
 from sgela_fast.errors import ConfigError, DataError
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import build_model
@@ -122,6 +122,21 @@ def test_an_iterator_is_read_one_batch_ahead(encoder: Encoder) -> None:
     np.testing.assert_allclose(first, encoder.encode(walk(13, 0)), atol=1e-7)
     assert len(read) == 4
     assert len(list(results)) == 99
+
+
+def test_frames_are_uploaded_once_in_pieces_of_a_batch(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = []
+
+    def counted(values: np.ndarray, device: torch.device) -> Tensor:
+        pieces.append(len(values))
+        return upload(values, device)
+
+    monkeypatch.setattr("sgela_fast.encoding.batching.upload", counted)
+    recordings = [walk(400), walk(50), walk(13)]
+    encoder.encode(recordings, batch=16)
+    assert max(pieces) == 15 * 3 + 6
+    overlap = 6 - 3
+    assert sum(pieces) <= sum(map(len, recordings)) + overlap * len(pieces)
 
 
 def test_recordings_without_windows_do_not_pile_up(encoder: Encoder) -> None:
