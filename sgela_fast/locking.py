@@ -27,13 +27,12 @@ def exclusive(lock: Path, taken: str) -> Iterator[None]:
     Raises:
         OutputError: another process holds it, or the file cannot be made.
     """
-    file = _claim(lock, taken)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            lock.unlink(missing_ok=True)
-        file.close()
+    with _claim(lock, taken):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink(missing_ok=True)
 
 
 def _claim(lock: Path, taken: str) -> BinaryIO:

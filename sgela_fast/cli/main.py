@@ -30,6 +30,7 @@ COMMANDS = {
     "walkers": "write an archive of synthetic walkers",
     "train": "train the gait encoder on an archive, without labels",
     "encode": "encode an archive's walks into a store of gait encodings (AGEs)",
+    "store": "look at, verify, change or export finished stores",
     "evaluate": "print Re-ID figures of a store: Rank-k, nAUC, mAP, CMC",
     "export": "write a trained encoder as an ONNX model or a torch.export program",
     "run": "convert, train, encode and evaluate, as one configuration file says",

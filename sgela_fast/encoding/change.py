@@ -24,14 +24,15 @@ COMMIT = "commit.json"
 
 
 class Change:
-    """Files that are about to replace those of a store.
-
-    Attributes:
-        staged: folder for the new files; ``store.json`` is written by :meth:`commit`.
-    """
+    """Files that are about to replace those of the store in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.staged = folder, folder / CHANGE
+        self.folder = folder
+
+    @property
+    def staged(self) -> Path:
+        """Folder for the new files; ``store.json`` is written by :meth:`commit`."""
+        return make_folder(self.folder / CHANGE)
 
     def commit(self, info: dict[str, Any], remove: Sequence[str]) -> None:
         """Put every staged file in its place and remove others; a search index goes too, its values have changed.
@@ -43,11 +44,11 @@ class Change:
         Raises:
             OutputError: a file cannot be written; before the commit the store is as it was.
         """
-        with writing(self.staged):
-            names = sorted(file.name for file in self.staged.iterdir())
-            sync_folder(self.staged)
-        write_json(self.staged / INDEX, info)
-        write_json(self.staged / COMMIT, {"replace": [*names, INDEX], "remove": sorted(set(remove) - set(names))})
+        staged = self.staged
+        with writing(staged):
+            names = sorted(file.name for file in staged.iterdir())
+        write_json(staged / INDEX, info)
+        write_json(staged / COMMIT, {"replace": [*names, INDEX], "remove": sorted(set(remove) - set(names))})
         with writing(self.folder):
             _finish(self.folder)
 
@@ -66,10 +67,8 @@ def changing(folder: Path) -> Iterator[Change]:
         _settle(folder)
         if (folder / UNFINISHED).exists():
             raise OutputError(f"{folder} is being made anew; finish it with `sgela-fast encode` and --resume")
-        change = Change(folder)
-        make_folder(change.staged)
         try:
-            yield change
+            yield Change(folder)
         finally:
             # Nothing is staged any more if the change was committed; otherwise it is taken back.
             _settle(folder)

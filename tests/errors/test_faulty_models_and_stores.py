@@ -200,6 +200,57 @@ def test_rows_cut_off(inputs: Any, complains: Complains) -> None:
     complains(*EVALUATE)
 
 
+def test_damaged_part_that_store_verify_finds(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    file = Path("walks.store/part-00000.npy")
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    complains("store", "verify", "walks.store")
+
+
+def test_deletion_of_somebody_who_is_not_there(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    complains("store", "delete", "walks.store", "--person", "erna")
+
+
+def test_deletion_without_saying_of_whom(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    complains("store", "delete", "walks.store")
+
+
+def test_deletion_of_everybody(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    complains("store", "delete", "walks.store", "--person", "p0", "p1")
+
+
+def test_resume_of_a_store_that_was_changed(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run", "walks.store")
+    assert main(["store", "delete", "walks.store", "--person", "p0"]) == 0
+    complains("encode", "walks.sga", "--model", "run", "--out", "walks.store", "--resume")
+
+
+def test_merge_of_stores_of_different_encoders(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    inputs.store("other.store", persons=["anna", "bert"])
+    complains("store", "merge", "walks.store", "other.store", "--out", "both.store")
+
+
+def test_merge_of_stores_with_the_same_recording(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store").rename("twin.store")
+    inputs.take("walks.store")
+    complains("store", "merge", "walks.store", "twin.store", "--out", "both.store")
+
+
+def test_export_into_a_folder_that_is_not_empty(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    inputs.kgbd()
+    complains("store", "export", "walks.store", "--to", "parquet", "--out", "kgbd")
+
+
+def test_option_of_another_store_action(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    complains("store", "compact", "walks.store", "--to", "parquet")
+
+
 def test_fewer_windows_than_listed(inputs: Any, complains: Complains) -> None:
     inputs.take("walks.store")
     inputs.edit_json("walks.store/store.json", windows=999)
