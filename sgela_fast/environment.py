@@ -10,13 +10,15 @@ import pkgutil
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 
 from sgela_fast import ops
 from sgela_fast._version import __version__
-from sgela_fast.models.sgela import choose_backend
+from sgela_fast.errors import ConfigError
+from sgela_fast.models.backend import choose_backend
+from sgela_fast.models.config import Precision
 from sgela_fast.ops import _library
 
 OPTIONAL = {
@@ -41,7 +43,6 @@ class Entry(NamedTuple):
 
 def describe() -> list[Entry]:
     """Versions, devices, compiled kernels, backends and optional libraries, each with a remark where one is due."""
-    backend = choose_backend("auto")
     cuda = torch.cuda.is_available()
     return [
         Entry("sgela_fast", __version__, ""),
@@ -50,10 +51,44 @@ def describe() -> list[Entry]:
         Entry("CPU features", torch.backends.cpu.get_cpu_capability(), ""),
         Entry("CUDA device", torch.cuda.get_device_name() if cuda else "none", "" if cuda else _why_no_cuda()),
         *extension(),
-        Entry("backend", backend.name, backend.reason),
+        *backends(),
+        *precisions(),
         *fused_ops(),
         *(_optional(name, *purpose) for name, purpose in OPTIONAL.items()),
     ]
+
+
+def backends() -> list[Entry]:
+    """What ``backend="auto"`` makes of the model on each device that is there, and why."""
+    entries = []
+    for device in _devices():
+        try:
+            choice = choose_backend("auto", device)
+        except ConfigError as error:
+            entries.append(Entry(f"backend on {device}", "none", str(error)))
+        else:
+            entries.append(Entry(f"backend on {device}", choice.name, choice.reason))
+    return entries
+
+
+def precisions() -> list[Entry]:
+    """Which precisions the model has on each device that is there, and why not the others."""
+    entries = []
+    for device in _devices():
+        offered, reasons = [], []
+        for precision in get_args(Precision):
+            try:
+                choose_backend("auto", device, precision)
+            except ConfigError as error:
+                reasons.append(str(error))
+            else:
+                offered.append(f"{precision} (encoding alone)" if precision == "int8" else precision)
+        entries.append(Entry(f"precisions on {device}", ", ".join(offered), "; ".join(reasons)))
+    return entries
+
+
+def _devices() -> tuple[str, ...]:
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 def extension() -> list[Entry]:

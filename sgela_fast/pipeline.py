@@ -16,11 +16,12 @@ from typing import Any, Protocol
 
 from sgela_fast.atomic import make_folder, write_json
 from sgela_fast.encoding.config import EncodingConfig
-from sgela_fast.errors import DataError, OutputError
+from sgela_fast.errors import ConfigError, DataError, OutputError
 from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.skeletons.config import ConvertConfig, WalkerConfig, WindowConfig
 from sgela_fast.training.config import TrainingConfig
+from sgela_fast.training.launch import this_process
 
 INDEX = "pipeline.json"
 
@@ -103,8 +104,13 @@ def run_pipeline(
 
     Raises:
         OutputError: ``out`` holds something else, or a pipeline with other settings.
+        ConfigError: several processes were started; only training knows how to share its work.
         SgelaError: whatever a stage raises.
     """
+    if this_process().size > 1:
+        raise ConfigError(
+            "several processes were started but only `train` shares its work; use torchrun for `train` alone"
+        )
     folder = Path(out)
     _claim(folder, config, overwrite)
     stages = _Stages(config, folder, progress or _silent, announce)

@@ -19,7 +19,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "kernels": (),
     "ops": ("kernels", "reference", "errors"),
     "nn": ("ops", "reference", "errors"),
-    "models": ("reference", "errors"),
+    "models": ("ops", "reference", "errors"),
     "checkpoints": (*GROUND, "models", "reference", "skeletons.config", "skeletons.layouts"),
     "training": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
     "encoding": (*GROUND, "checkpoints", "models", "reference", "skeletons"),

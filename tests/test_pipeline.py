@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_a_second_run_repeats_only_the_evaluation(finished: Path) -> None:
 
 
 def test_a_missing_stage_is_made_again(finished: Path) -> None:
-    (finished / "untrained" / "store.json").unlink()
+    shutil.rmtree(finished / "untrained")
     assert len(run_pipeline(small(), finished).stores) == 2
     assert (finished / "untrained" / "store.json").exists()
 

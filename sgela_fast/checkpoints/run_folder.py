@@ -22,9 +22,9 @@ from torch import Tensor
 from sgela_fast._version import __version__
 from sgela_fast.atomic import make_folder, write_file, write_json
 from sgela_fast.errors import CheckpointError, ConfigError
-from sgela_fast.models.config import SGELAConfig
-from sgela_fast.models.sgela import Backend, build_model
-from sgela_fast.reference.sgela import SGELA
+from sgela_fast.models.config import Backend, Precision, SGELAConfig
+from sgela_fast.models.sgela import SGELA, build_model
+from sgela_fast.reference import sgela as reference
 from sgela_fast.skeletons.config import WindowConfig
 
 SCHEMA = "sgela-fast/run"
@@ -110,7 +110,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def write_run(
-    path: str | Path, model: SGELA, *, window: WindowConfig, layout: str, info: dict[str, Any] | None = None
+    path: str | Path, model: reference.SGELA, *, window: WindowConfig, layout: str, info: dict[str, Any] | None = None
 ) -> None:
     """Write a run folder around ``model``; weights first, ``run.json`` last.
 
@@ -127,12 +127,24 @@ def write_run(
     write_info(folder, {**settings, **(info or {})})
 
 
-def load_run(path: str | Path, backend: Backend = "auto", device: torch.device | str = "cpu") -> Run:
-    """Load a run folder for encoding.
+def load_run(
+    path: str | Path,
+    backend: Backend = "auto",
+    device: torch.device | str = "cpu",
+    *,
+    precision: Precision = "fp32",
+) -> Run:
+    """Load a run folder for encoding, whatever backend and precision it was trained with.
+
+    Args:
+        path: the folder.
+        backend: ``auto``, ``reference`` or ``fused``.
+        device: where the model computes.
+        precision: of its arithmetic.
 
     Raises:
         CheckpointError: a file is missing, damaged or belongs to another model.
-        ConfigError: the backend does not exist here.
+        ConfigError: backend or precision cannot run on the device.
     """
     folder = Path(path)
     info = read_info(folder)
@@ -143,11 +155,11 @@ def load_run(path: str | Path, backend: Backend = "auto", device: torch.device |
         raise CheckpointError(
             f"{folder / INDEX} has settings that this release does not know ({error}); use a matching release"
         ) from error
-    model = build_model(config, backend)
+    model = build_model(config, backend, precision, device=device)
     load_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return Run(
         path=folder,
-        model=model.to(device).eval(),
+        model=model.eval(),
         model_config=config,
         window=window,
         layout=info["layout"],
@@ -156,7 +168,7 @@ def load_run(path: str | Path, backend: Backend = "auto", device: torch.device |
     )
 
 
-def load_weights(model: SGELA, weights: dict[str, Tensor], path: Path) -> None:
+def load_weights(model: reference.SGELA, weights: dict[str, Tensor], path: Path) -> None:
     """Copy ``weights`` into ``model``.
 
     Raises:

@@ -9,6 +9,7 @@ from sgela_fast.errors import ConfigError
 from sgela_fast.models.config import VARIANTS, SGELAConfig
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.training.config import Preset, TrainingConfig
+from sgela_fast.training.launch import this_process
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -31,11 +32,24 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Train and print where the run is and what it ended with."""
-    from sgela_fast.cli.progress import Progress
+    """Train and print where the run is and what it ended with; of several processes the first one prints."""
+    from sgela_fast.training.ranks import SaidElsewhereError
     from sgela_fast.training.trainer import train
 
     model, window, training = settings(args)
+    try:
+        if this_process().rank > 0:
+            train(args.archive, args.out, model, window, training, resume=args.resume)
+        else:
+            _lead(args, model, window, training)
+    except SaidElsewhereError as error:
+        raise SystemExit(error.exit_code) from None
+
+
+def _lead(args: Namespace, model: SGELAConfig, window: WindowConfig, training: TrainingConfig) -> None:
+    from sgela_fast.cli.progress import Progress
+    from sgela_fast.training.trainer import train
+
     with Progress("Training", None, "steps") as progress:
         result = train(
             args.archive,

@@ -10,6 +10,8 @@ from sgela_fast.models.checks import require_at_least, require_choices, require_
 Variant = Literal["paper", "official"]
 Attention = Literal["las", "mbas", "bas", "none"]
 DecoderInput = Literal["teacher", "zeros", "feedback"]
+Backend = Literal["auto", "reference", "fused"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 
 
 @dataclass(frozen=True)

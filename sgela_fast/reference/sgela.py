@@ -5,17 +5,29 @@ Every parameter carries a leading axis dimension A; the axes share nothing. The 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from sgela_fast.reference.attention_decoder import DecoderWeights, attention_decoder
+from sgela_fast.reference.attention_decoder import DecoderOutput, DecoderWeights, attention_decoder
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState, batched_lstm
+from sgela_fast.reference.locality_attention import Mode
 from sgela_fast.reference.losses import Losses, sgela_loss
 
 if TYPE_CHECKING:
     from sgela_fast.models.config import DecoderInput, SGELAConfig
+
+
+class DecoderSettings(TypedDict):
+    """Keyword arguments of the decoder ops that the configuration fixes."""
+
+    steps: int
+    mode: Mode | None
+    centers: Literal["reverse", "identity"]
+    sigma: float
+    window: float
+    fusion: Literal["tanh", "linear"]
 
 
 class SGELAOutput(NamedTuple):
@@ -116,30 +128,12 @@ class SGELA(nn.Module):
         Raises:
             ValueError: the windows do not have the configuration's axes and joints.
         """
-        config = self.config
-        if skeletons.ndim != 4 or skeletons.shape[0] != config.axes or skeletons.shape[3] != config.joints:
-            raise ValueError(
-                f"skeletons have the shape {tuple(skeletons.shape)} but the model reads "
-                f"(axes {config.axes}, windows, frames, joints {config.joints})"
-            )
-        chosen = decoder_input or config.decoder_input
-        target = skeletons.flip(2) if config.reverse else skeletons
-        encoded, state = batched_lstm(skeletons, self.encoder.weights())  # (A, B, T, K), Eq. 1
-        decoded = attention_decoder(
-            encoded,
-            state,
-            DecoderWeights(
-                self.decoder.weights(), self.key_weight, self.fusion_weight, self.output_weight, self.output_bias
-            ),
-            steps=target.shape[2],
-            teacher=target if chosen == "teacher" else None,
-            feedback=chosen == "feedback",
-            mode=None if config.attention == "none" else config.attention,
-            centers="reverse" if config.reverse else "identity",
-            sigma=config.sigma,
-            window=float(config.window),
-            fusion=config.fusion or "linear",
-        )
+        self.check_windows(skeletons)
+        chosen = decoder_input or self.config.decoder_input
+        assert chosen is not None  # filled in by the variant
+        target = skeletons.flip(2) if self.config.reverse else skeletons
+        encoded, state = self.encode(skeletons)
+        decoded = self.decode(encoded, state, target, chosen)
         return SGELAOutput(
             reconstruction=decoded.reconstruction,
             target=target,
@@ -152,6 +146,48 @@ class SGELA(nn.Module):
             decoder_h=decoded.h,
             decoder_c=decoded.c,
         )
+
+    def check_windows(self, skeletons: Tensor) -> None:
+        """Raise ValueError unless ``skeletons (A, B, T, J)`` have the configuration's axes and joints."""
+        config = self.config
+        if skeletons.ndim != 4 or skeletons.shape[0] != config.axes or skeletons.shape[3] != config.joints:
+            raise ValueError(
+                f"skeletons have the shape {tuple(skeletons.shape)} but the model reads "
+                f"(axes {config.axes}, windows, frames, joints {config.joints})"
+            )
+
+    def encode(self, skeletons: Tensor) -> tuple[Tensor, LSTMState]:
+        """Encoded gait states ``(A, B, T, K)`` (Eq. 1) of ``(A, B, T, J)``, and the final state of all layers."""
+        return batched_lstm(skeletons, self.encoder.weights())
+
+    def decode(self, encoded: Tensor, state: LSTMState, target: Tensor, decoder_input: DecoderInput) -> DecoderOutput:
+        """Rebuild ``target (A, B, T, J)`` from the encoded gait states (Eq. 2 and 4 to 10)."""
+        return attention_decoder(
+            encoded,
+            state,
+            self.decoder_weights(),
+            teacher=target if decoder_input == "teacher" else None,
+            feedback=decoder_input == "feedback",
+            **self.decoder_settings(target.shape[2]),
+        )
+
+    def decoder_weights(self) -> DecoderWeights:
+        """Weights as the decoder ops take them, the forget bias added."""
+        return DecoderWeights(
+            self.decoder.weights(), self.key_weight, self.fusion_weight, self.output_weight, self.output_bias
+        )
+
+    def decoder_settings(self, steps: int) -> DecoderSettings:
+        """What the configuration says of the decoder, but for what it reads."""
+        config = self.config
+        return {
+            "steps": steps,
+            "mode": None if config.attention == "none" else config.attention,
+            "centers": "reverse" if config.reverse else "identity",
+            "sigma": config.sigma,
+            "window": float(config.window),
+            "fusion": config.fusion or "linear",
+        }
 
     def loss(self, output: SGELAOutput) -> Losses:
         """The training objective of ``output`` (Eq. 12)."""

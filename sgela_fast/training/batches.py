@@ -63,16 +63,17 @@ class Order:
 
     def __init__(self, windows: int, axes: int, config: TrainingConfig) -> None:
         self.windows, self.axes, self.config = windows, axes, config
-        self.batches = windows // config.batch
+        self.batches = windows // config.windows_a_step
         if self.batches == 0:
+            accumulated = "" if config.accumulate == 1 else f" times training.accumulate {config.accumulate}"
             raise DataError(
-                f"the training recordings hold {windows} windows but a batch takes {config.batch}; "
+                f"the training recordings hold {windows} windows but a batch takes {config.batch}{accumulated}; "
                 "lower training.batch or window.stride"
             )
 
     def epoch(self, epoch: int) -> Tensor:
-        """Windows of each batch of ``epoch``: ``(batches, B)``, or ``(batches, A, B)`` for an order per axis."""
-        kind, batch = self.config.shuffle, self.config.batch
+        """Windows of each step of ``epoch``: ``(batches, B)``, or ``(batches, A, B)`` for an order per axis."""
+        kind, batch = self.config.shuffle, self.config.windows_a_step
         if kind == "once-per-axis":
             orders = [self._permutation(axis) for axis in range(self.axes)]
             return torch.stack([order[: self.batches * batch].view(-1, batch) for order in orders], dim=1)

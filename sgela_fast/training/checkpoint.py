@@ -59,8 +59,10 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted((run / FOLDER).glob("step-*"), key=lambda path: (len(path.name), path.name))
 
 
-def load_checkpoint(run: Path, model: SGELA, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put the newest checkpoint into ``model`` and ``optimiser``.
+def load_checkpoint(
+    run: Path, model: SGELA, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
+) -> dict[str, Any]:
+    """Put the newest checkpoint into ``model``, ``optimiser`` and ``scaler``.
 
     Returns:
         The state that was saved with it: ``step``, ``seconds`` and ``history``.
@@ -85,7 +87,16 @@ def load_checkpoint(run: Path, model: SGELA, optimiser: torch.optim.Optimizer) -
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{newest / STATE} is damaged ({error!r}); {mend}") from error
     load_weights(model, read_weights(newest / MODEL, mend), newest / MODEL)
-    _restore_optimiser(model, optimiser, read_weights(newest / OPTIMISER, mend), newest / OPTIMISER, state["step"])
+    tensors = read_weights(newest / OPTIMISER, mend)
+    scales = scaler is not None and scaler.is_enabled()
+    # Steps that only lowered the scale of the loss leave the optimiser without a state.
+    stepped = state["step"] > 0 and not (scales and not tensors)
+    _restore_optimiser(model, optimiser, tensors, newest / OPTIMISER, stepped)
+    if scaler is not None and scales:
+        try:
+            scaler.load_state_dict(state["scaler"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{newest / STATE} is damaged ({error!r}); {mend}") from error
     return state
 
 
@@ -100,10 +111,10 @@ def _optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> di
 
 
 def _restore_optimiser(
-    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Path, step: int
+    model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Path, stepped: bool
 ) -> None:
     parameters = dict(model.named_parameters())
-    wanted = {f"{name}/{entry}" for name in parameters for entry in _entries(optimiser)} if step else set()
+    wanted = {f"{name}/{entry}" for name in parameters for entry in _entries(optimiser)} if stepped else set()
     if wanted != tensors.keys():
         name = sorted(wanted ^ tensors.keys())[0]
         there = "holds" if name in tensors else "lacks"
@@ -111,7 +122,7 @@ def _restore_optimiser(
             f"{path} was made by another optimiser or model: it {there} {name!r}; resume with the settings of that run"
         )
     states: dict[int, dict[str, Tensor]] = {}
-    for index, (name, parameter) in enumerate(parameters.items() if step else ()):
+    for index, (name, parameter) in enumerate(parameters.items() if stepped else ()):
         states[index] = {}
         for entry in _entries(optimiser):
             value = tensors[f"{name}/{entry}"]

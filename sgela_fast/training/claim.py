@@ -15,16 +15,19 @@ from sgela_fast.checkpoints.run_folder import INDEX, WEIGHTS, read_info, write_i
 from sgela_fast.errors import CheckpointError, ConfigError, OutputError
 from sgela_fast.locking import exclusive
 from sgela_fast.models.config import SGELAConfig
+from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.training.checkpoint import list_checkpoints
+from sgela_fast.training.config import TrainingConfig
 
 LOCK = ".lock"
-# What may differ in a resumed run: it changes neither the weights nor the order of the batches. Training longer than
-# first planned is what resuming is for.
+# What may differ in a resumed run: it changes neither the order of the batches nor the weights, but for rounding.
+# Training longer than first planned is what resuming is for.
 MAY_CHANGE = (
     "epochs",
     "max_steps",
     "budget_minutes",
     "device",
+    "backend",
     "threads",
     "checkpoint_every",
     "keep_checkpoints",
@@ -77,9 +80,10 @@ def check_same(out: Path, settings: dict[str, Any]) -> None:
         raise CheckpointError(
             f"{out} was trained on another archive than {settings['archive']['path']}; resume with the same archive"
         )
-    for section in ("model", "window", "training"):
+    for section, defaults in (("model", SGELAConfig), ("window", WindowConfig), ("training", TrainingConfig)):
         for name, value in settings[section].items():
-            before = found[section].get(name)
+            # A setting that the run's release did not have yet was what is now its default.
+            before = found[section].get(name, getattr(defaults, name))
             if before != value and not (section == "training" and name in MAY_CHANGE):
                 raise CheckpointError(
                     f"{out} was made with {section}.{name} = {before!r}, not {value!r}; resume with the settings in "

@@ -7,9 +7,12 @@ from typing import Literal, get_args
 
 from sgela_fast.errors import ConfigError
 from sgela_fast.models.checks import require_at_least, require_choices, require_positive
+from sgela_fast.models.config import Backend
 
 # In the order of the model's variants: `typing` takes two Literals of other order for the same one.
 Preset = Literal["paper", "official"]
+# Precisions of the model that have gradients.
+TrainingPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class TrainingConfig:
         epochs: passes over the training windows (released code: at most 400; the paper gives no number).
         max_steps: stop after this many optimiser steps; 0 for no limit.
         budget_minutes: stop cleanly when this much time has been spent training, resumed parts included; 0 for none.
-        batch: windows in a step; a last incomplete batch is left out.
+        batch: windows that are computed at once, by all processes together.
+        accumulate: how many batches make one step, as if they were one large batch; a last incomplete step is left out.
         optimiser: ``adam`` (released code; epsilon placed as TensorFlow 1 does) or ``sgd`` with momentum (paper).
         learning_rate: constant.
         momentum: of ``sgd``.
@@ -36,6 +40,8 @@ class TrainingConfig:
         seed: of initial weights and order.
         device: ``auto``, ``cpu`` or ``cuda``.
         backend: ``auto``, ``reference`` or ``fused``.
+        precision: ``fp32``, ``tf32`` (CUDA devices), ``bf16`` or ``fp16`` (products under autocast; ``fp16`` on CUDA
+            devices, with the loss scaled). Weights and optimiser are float32 in all of them.
         threads: CPU threads; 0 leaves torch's own choice.
         checkpoint_every: optimiser steps between checkpoints.
         keep_checkpoints: how many checkpoints are kept, newest first.
@@ -53,6 +59,7 @@ class TrainingConfig:
     max_steps: int = 0
     budget_minutes: float = 0.0
     batch: int = 128
+    accumulate: int = 1
     optimiser: Literal["adam", "sgd"] | None = None
     learning_rate: float = 0.0005
     momentum: float = 0.9
@@ -61,7 +68,8 @@ class TrainingConfig:
     validation: float = 0.02
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    backend: Literal["auto", "reference", "fused"] = "auto"
+    backend: Backend = "auto"
+    precision: TrainingPrecision = "fp32"
     threads: int = 0
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
@@ -80,16 +88,23 @@ class TrainingConfig:
                 "optimiser": ("adam", "sgd"),
                 "shuffle": ("once-per-axis", "once", "epoch"),
                 "device": ("auto", "cpu", "cuda"),
-                "backend": ("auto", "reference", "fused"),
+                "backend": get_args(Backend),
+                "precision": get_args(TrainingPrecision),
             },
         )
-        require_at_least("training", self, 1, "epochs", "batch", "checkpoint_every", "keep_checkpoints", "log_every")
+        require_at_least("training", self, 1, "epochs", "batch", "accumulate")
+        require_at_least("training", self, 1, "checkpoint_every", "keep_checkpoints", "log_every")
         require_at_least("training", self, 0, "max_steps", "budget_minutes", "momentum", "clip", "seed", "threads")
         require_positive("training", self, "learning_rate")
         if not 0 <= self.validation < 1:
             raise ConfigError(f"training.validation is {self.validation}; it must be in [0, 1)")
         if self.seed >= 2**63:
             raise ConfigError(f"training.seed is {self.seed}; it must be below 2^63")
+
+    @property
+    def windows_a_step(self) -> int:
+        """Windows of an optimiser step, those of all processes together."""
+        return self.batch * self.accumulate
 
 
 _PRESETS: dict[str, dict[str, object]] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sgela_fast.models.tf_adam import TensorFlowAdam
-from sgela_fast.training.config import TrainingConfig
+from sgela_fast.training.config import TrainingConfig, TrainingPrecision
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -16,6 +16,11 @@ def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     if config.optimiser == "sgd":
         return torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum)
     return TensorFlowAdam(model.parameters(), lr=config.learning_rate)
+
+
+def build_scaler(device: torch.device, precision: TrainingPrecision) -> torch.amp.GradScaler:
+    """Scales losses so that gradients do not vanish in float16; does nothing at any other precision."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
 def clip_gradients(parameters: Iterable[Tensor], bound: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,10 +13,10 @@ from typing import Any, NoReturn
 import torch
 
 from sgela_fast.checkpoints.run_folder import WEIGHTS, save_weights, write_info, write_run
-from sgela_fast.errors import ConfigError, DataError, DivergenceError, Interrupted
+from sgela_fast.errors import ConfigError, DataError, DivergenceError, Interrupted, SgelaError
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.device import choose_device
-from sgela_fast.models.sgela import build_model, choose_backend
+from sgela_fast.models.sgela import SGELA, build_model
 from sgela_fast.skeletons.archive import Archive, Row
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.stopping import StopRequest
@@ -23,8 +24,11 @@ from sgela_fast.training.batches import Order, Windows, load_windows, split_rows
 from sgela_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from sgela_fast.training.claim import check_free, check_same, claimed, fit_model
 from sgela_fast.training.config import TrainingConfig
+from sgela_fast.training.launch import this_process
 from sgela_fast.training.monitor import Monitor, require_tensorboard
-from sgela_fast.training.optimiser import build_optimiser, clip_gradients, gradient_norm
+from sgela_fast.training.optimiser import build_optimiser, build_scaler
+from sgela_fast.training.ranks import SaidElsewhereError, check_shares, joined
+from sgela_fast.training.step import Stepper
 
 VALIDATION_WINDOWS = 1024
 
@@ -68,6 +72,8 @@ def train(
 ) -> TrainingResult:
     """Train a gait encoder without labels and leave it in the run folder ``out``.
 
+    Processes that ``torchrun`` started share each batch; the first one writes.
+
     Args:
         archive: an archive or its folder.
         out: run folder to make.
@@ -86,6 +92,8 @@ def train(
         OutputError: ``out`` holds a run already, another process trains into it, or it cannot be written.
         CheckpointError: nothing to resume from, or it was made with other settings.
         DivergenceError: a loss or gradient is not finite; the last good weights are kept.
+        PeerFailedError: started by ``torchrun``, and another process has ended.
+        SaidElsewhereError: started by ``torchrun``, and another process raises the error.
         Interrupted: stopped by the user; resume with ``resume=True``.
     """
     job = _Job(archive, Path(out), model or SGELAConfig(), window or WindowConfig(), training or TrainingConfig())
@@ -95,6 +103,15 @@ def train(
         announce or (lambda line: None),
         planned or (lambda done, total: None),
     )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    windows: Windows
+    watched: Windows | None
+    order: Order
+    total: int
+    notes: list[str]
 
 
 class _Job:
@@ -111,6 +128,7 @@ class _Job:
         layout = self.archive.layout
         self.config = fit_model(model, len(layout), window.frames, layout.name)
         self.device = choose_device(training.device, "training.device")
+        check_shares(training.batch, this_process())
 
     def run(
         self,
@@ -119,69 +137,98 @@ class _Job:
         announce: Callable[[str], None],
         planned: Callable[[int, int], None],
     ) -> TrainingResult:
-        # The folder is claimed only when nothing can be wrong with the input any more.
-        settings = self._settings()
-        if resume:
-            check_same(self.out, settings)
-        else:
-            check_free(self.out)
-        if self.training.tensorboard:
-            require_tensorboard()
-        if self.training.threads:
-            torch.set_num_threads(self.training.threads)
-        backend = choose_backend(self.training.backend)
-        announce(f"device: {self.device} ({self.training.device}); backend: {backend.name} ({backend.reason})")
-
-        rows, aside = split_rows(self.archive, self.training)
-        windows, index = load_windows(self.archive, rows, self.window, self.device)
-        notes = _notes(index.short_recordings, index.skipped_windows)
-        watched = self._watched(aside, notes)
-        order = Order(len(windows), self.config.axes, self.training)
-        announce(
-            f"{len(rows)} recordings, {len(windows):,} windows, {order.batches:,} steps an epoch; "
-            f"{len(aside)} recordings kept aside to watch the loss"
-        )
-        self.model = build_model(
-            self.config, self.training.backend, seed=self.training.seed, device=self.device
-        ).train()
-        self.optimiser = build_optimiser(self.model, self.training)
-        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": [], "off_beat": None}
-        if resume:
-            self.state.update(load_checkpoint(self.out, self.model, self.optimiser))
-        self.saved = self.state["step"]
-        total = planned_steps(self.training, order.batches)
-        planned(self.state["step"], total)
-
-        with claimed(self.out, settings):
-            self.monitor = Monitor(
-                self.out, self._history(total), self.state["step"], tensorboard=self.training.tensorboard
+        with joined(self.device) as self.ranks, ExitStack() as claim:
+            if not self.ranks.leads:
+                progress, announce, planned = (lambda *_, **__: None,) * 3
+            error: SgelaError | None = None
+            plan: _Plan | None = None
+            try:
+                plan = self._prepare(resume, announce, claim)
+            except SgelaError as caught:
+                error = caught
+            # Before the first collective call: a process that finds a fault must not leave the others waiting.
+            self.ranks.settle(error)
+            assert plan is not None
+            planned(self.state["step"], plan.total)
+            self.stepper = Stepper(
+                self.model, self.ranks.wrap(self.model), self.optimiser, self.scaler, self.training, self.ranks
             )
             try:
-                ended = self._loop(windows, watched, order, total, progress)
-            except torch.OutOfMemoryError as error:
+                ended = self._loop(plan, progress)
+            except torch.OutOfMemoryError as caught:
                 raise ConfigError(
                     f"{self.device} has too little memory for batches of {self.training.batch} windows; lower "
-                    "training.batch"
-                ) from error
-            finally:
-                self.monitor.close()
-            write_run(
-                self.out,
-                self.model,
-                window=self.window,
-                layout=self.archive.layout.name,
-                info={**settings, "state": ended, "step": self.state["step"], "seconds": self.state["seconds"]},
-            )
+                    "training.batch and raise training.accumulate"
+                ) from caught
+            except (Interrupted, DivergenceError) as caught:
+                if self.ranks.leads:
+                    raise
+                raise SaidElsewhereError(str(caught), caught.exit_code) from None
+            if self.ranks.leads:
+                self._finish(ended)
         last = self.monitor.history[-1] if self.monitor.history else {}
         return TrainingResult(
             run=self.out,
             state=ended,
             step=self.state["step"],
-            epochs=self.state["step"] / order.batches,
+            epochs=self.state["step"] / plan.order.batches,
             reconstruction=last.get("reconstruction", math.nan),
             attention=last.get("attention", math.nan),
             validation=last.get("validation"),
-            notes=notes,
+            notes=plan.notes,
+        )
+
+    def _prepare(self, resume: bool, announce: Callable[[str], None], claim: ExitStack) -> _Plan:
+        """Everything that can be at fault with the input; the folder is claimed last."""
+        config, ranks = self.training, self.ranks
+        settings = self._settings()
+        if resume:
+            check_same(self.out, settings)
+        elif ranks.leads:
+            check_free(self.out)
+        if config.tensorboard:
+            require_tensorboard()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.device = ranks.place(self.device)
+        self.model = build_model(
+            self.config, config.backend, config.precision, seed=config.seed, device=self.device
+        ).train()
+        announce(_describe(self.device, self.model, config, ranks.size))
+
+        rows, aside = split_rows(self.archive, config)
+        windows, index = load_windows(self.archive, rows, self.window, self.device)
+        notes = _notes(index.short_recordings, index.skipped_windows)
+        watched = self._watched(aside, notes)
+        order = Order(len(windows), self.config.axes, config)
+        announce(
+            f"{len(rows)} recordings, {len(windows):,} windows, {order.batches:,} steps an epoch; "
+            f"{len(aside)} recordings kept aside to watch the loss"
+        )
+        self.optimiser = build_optimiser(self.model, config)
+        self.scaler = build_scaler(self.device, config.precision)
+        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": [], "off_beat": None}
+        if resume:
+            self.state.update(load_checkpoint(self.out, self.model, self.optimiser, self.scaler))
+        self.saved = self.state["step"]
+        plan = _Plan(windows, watched, order, planned_steps(config, order.batches), notes)
+        history = self._history(plan.total)
+        if ranks.leads:
+            claim.enter_context(claimed(self.out, settings))
+            self.monitor = Monitor(self.out, history, self.state["step"], tensorboard=config.tensorboard)
+        else:
+            self.monitor = Monitor(self.out, history, self.state["step"], tensorboard=False)
+        claim.callback(self.monitor.close)
+        return plan
+
+    def _finish(self, ended: str) -> None:
+        self.monitor.close()
+        write_run(
+            self.out,
+            self.model,
+            window=self.window,
+            layout=self.archive.layout.name,
+            info={**self._settings(), "state": ended, "step": self.state["step"], "seconds": self.state["seconds"]},
         )
 
     def _settings(self) -> dict[str, Any]:
@@ -211,29 +258,31 @@ class _Job:
             self.state["off_beat"] = None
         return history
 
-    def _loop(
-        self, windows: Windows, watched: Windows | None, order: Order, total: int, progress: Callable[..., None]
-    ) -> str:
+    def _loop(self, plan: _Plan, progress: Callable[..., None]) -> str:
         config = self.training
         start = time.monotonic() - self.state["seconds"]
         if self.state["step"] == 0:
             self._save()  # so that there are good weights to go back to from the first step on
+        # All processes end together, by what the leading one's clock and anybody's signals say.
+        spent = self._ending(stop=False)[1]
         with StopRequest() as stop:
-            for batch in self._batches(order, total):
-                if self._budget_spent():
+            for batch in self._batches(plan.order, plan.total):
+                if spent:
                     return "out of budget"
-                losses, norm = self._step(windows.gather(batch))
+                losses, norm = self._step(plan.windows.gather(self.ranks.share(batch)))
                 self.state["step"] += 1
                 step = self.state["step"]
                 self.state["seconds"] = time.monotonic() - start
                 progress(1, note=f"L_R {losses['reconstruction']:.4f} a window")
                 # Asked once: a request that comes while saving is for the next step.
-                stopping = stop.requested and step < total
-                last = step == total or self._budget_spent() or stopping
+                stopping, spent = self._ending(stop.requested)
+                stopping = stopping and step < plan.total
+                last = step == plan.total or spent or stopping
                 on_beat = step % config.log_every == 0 or step == 1
                 if on_beat or last:
                     self._require_finite_weights()
-                    self._log(losses, norm, watched)
+                    if self.ranks.leads:
+                        self._log(losses, norm, plan.watched)
                     self.state["off_beat"] = None if on_beat else step
                 if step % config.checkpoint_every == 0 or last:
                     self._save()
@@ -255,31 +304,33 @@ class _Job:
                 yield batch
                 step += 1
 
+    def _ending(self, stop: bool) -> tuple[bool, bool]:
+        """Whether any process is asked to stop, and whether the time is spent."""
+        asked, spent = self.ranks.sum([float(stop), float(self._budget_spent())], self.device)
+        return asked > 0, spent > 0
+
     def _step(self, batch: torch.Tensor) -> tuple[dict[str, float], float]:
-        """One optimiser step on ``batch (A, B, T, J)``; returns losses per window and the gradient's norm."""
-        self.optimiser.zero_grad(set_to_none=True)
-        losses = self.model.loss(self.model(batch))
-        losses.total.backward()
-        norm = gradient_norm(self.model.parameters())
-        total = losses.total.item()
-        if not (math.isfinite(total) and math.isfinite(norm)):
+        """One optimiser step on this process's windows ``(A, B, T, J)``; returns losses per window and the norm."""
+        losses = self.stepper.backward(batch)
+        if not self.stepper.may_update(losses):
             if self._weights_are_finite():
                 self._save()  # the weights are still those of the last step, which was good
-            self._stop_diverged(f"loss {total}, gradient norm {norm}", self.state["step"] + 1)
-        clip_gradients(self.model.parameters(), self.training.clip or 0.0)
-        self.optimiser.step()
-        size = batch.shape[1]
+            self._stop_diverged(f"loss {losses.total}, gradient norm {losses.norm}", self.state["step"] + 1)
+        self.stepper.update()
+        size = self.training.windows_a_step
         return {
-            "total": total,
-            "reconstruction": losses.reconstruction.item() / size,
-            "attention": losses.attention.item() / size,
-            "regularisation": losses.regularisation.item(),
-        }, norm
+            "total": losses.total,
+            "reconstruction": losses.reconstruction / size,
+            "attention": losses.attention / size,
+            "regularisation": losses.regularisation,
+        }, losses.norm
 
     @torch.no_grad()
     def _log(self, losses: dict[str, float], norm: float, watched: Windows | None) -> None:
         step = self.state["step"]
-        values = {**losses, "gradient_norm": norm, "seconds": round(self.state["seconds"], 3)}
+        values = {**losses, "seconds": round(self.state["seconds"], 3)}
+        if math.isfinite(norm):  # not in a step that only lowered the scale of the loss
+            values["gradient_norm"] = norm
         if watched is not None and len(watched):
             chosen = torch.linspace(0, len(watched) - 1, min(len(watched), VALIDATION_WINDOWS)).long()
             output = self.model(watched.gather(chosen))
@@ -305,14 +356,29 @@ class _Job:
 
     def _save(self) -> None:
         self._require_finite_weights()
+        self.saved = self.state["step"]
+        if not self.ranks.leads:
+            return
         self.state["history"] = self.monitor.history
+        if self.scaler.is_enabled():
+            self.state["scaler"] = self.scaler.state_dict()
         save_checkpoint(self.out, self.model, self.optimiser, self.state, self.training.keep_checkpoints)
         save_weights(self.out / WEIGHTS, self.model.state_dict())
         self.monitor.save()
-        self.saved = self.state["step"]
 
     def _mark(self, state: str) -> None:
-        write_info(self.out, {**self._settings(), "state": state, "step": self.state["step"]})
+        if self.ranks.leads:
+            write_info(self.out, {**self._settings(), "state": state, "step": self.state["step"]})
+
+
+def _describe(device: torch.device, model: SGELA, config: TrainingConfig, processes: int) -> str:
+    line = f"device: {device} ({config.device}); backend {model.choice.name} ({model.choice.reason})"
+    if config.precision != "fp32":
+        line += f"; precision {config.precision}"
+    if config.accumulate > 1 or processes > 1:
+        shared = f" of {processes} processes" if processes > 1 else ""
+        line += f"; {config.windows_a_step} windows a step{shared}"
+    return line
 
 
 def planned_steps(config: TrainingConfig, batches: int) -> int:

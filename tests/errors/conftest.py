@@ -116,6 +116,12 @@ class Inputs:
         bundles = runpy.run_path(str(Path(__file__).parents[1] / "checkpoints" / "conftest.py"))
         bundles["write"](Path(prefix), tensors)
 
+    def without_extension(self) -> None:
+        """Let the ops find no compiled extension."""
+        why = "the compiled extension is not there (No module named 'sgela_fast._C'); install with a C++ compiler"
+        for op in ("batched_lstm", "attention_decoder"):
+            self.monkeypatch.setattr(f"sgela_fast.ops.{op}._WHY_NO_CPU_KERNEL", why)
+
     def edit_json(self, file: str, **changes: Any) -> None:
         """Change entries of a JSON file."""
         path = Path(file)

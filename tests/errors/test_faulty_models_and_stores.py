@@ -321,8 +321,9 @@ def test_no_tensorflow_checkpoint(complains: Complains) -> None:
     complains("import-tf", "released", "run")
 
 
-def test_fused_backend_for_encoding(inputs: Any, complains: Complains) -> None:
+def test_fused_backend_for_encoding_without_the_compiled_extension(inputs: Any, complains: Complains) -> None:
     inputs.take("walks.sga", "run")
+    inputs.without_extension()
     complains(*ENCODE, "--encoding.backend", "fused")
 
 

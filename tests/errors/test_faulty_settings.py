@@ -42,9 +42,33 @@ def test_joints_that_the_archive_does_not_have(inputs: Any, complains: Complains
     complains("train", "walks.sga", "--out", "run", *inputs.quiet, "--model.joints", "25")
 
 
-def test_fused_backend(inputs: Any, complains: Complains) -> None:
+def test_fused_backend_without_the_compiled_extension(inputs: Any, complains: Complains) -> None:
     inputs.take("walks.sga")
+    inputs.without_extension()
     complains("train", "walks.sga", "--out", "run", *inputs.quiet, "--training.backend", "fused")
+
+
+def test_precision_of_cuda_devices_on_the_cpu(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga")
+    complains("train", "walks.sga", "--out", "run", *inputs.quiet, "--training.precision", "tf32")
+
+
+def test_int8_for_training(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga")
+    complains("train", "walks.sga", "--out", "run", *inputs.quiet, "--training.precision", "int8")
+
+
+def test_batch_that_the_processes_cannot_share(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga")
+    inputs.monkeypatch.setenv("RANK", "0")
+    inputs.monkeypatch.setenv("WORLD_SIZE", "3")
+    complains("train", "walks.sga", "--out", "run", *inputs.quiet, "--training.batch", "4")
+
+
+def test_pipeline_in_several_processes(inputs: Any, complains: Complains) -> None:
+    inputs.monkeypatch.setenv("RANK", "0")
+    inputs.monkeypatch.setenv("WORLD_SIZE", "2")
+    complains("run", "--out", "all")
 
 
 def test_cuda_asked_for_without_a_cuda_device(inputs: Any, complains: Complains) -> None:

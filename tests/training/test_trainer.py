@@ -216,9 +216,9 @@ def test_epochs_end_training(archive: Archive, out: Path, settings: Settings) ->
             "model.frames is 8 but window.frames is 6; set window.frames alone",
         ),
         (
-            {"training": TrainingConfig(backend="fused")},
+            {"training": TrainingConfig(device="cpu", precision="fp16")},
             ConfigError,
-            "backend 'fused' is not in this release; choose auto or reference",
+            "precision fp16 runs on CUDA devices alone; choose fp32 or bf16 on the CPU",
         ),
         (
             {"training": TrainingConfig(batch=64)},

@@ -30,7 +30,7 @@ from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import build_model
 from sgela_fast.skeletons.archive import Archive
 from sgela_fast.skeletons.config import WindowConfig
-from sgela_fast.training import trainer
+from sgela_fast.training import step, trainer
 from sgela_fast.training.checkpoint import list_checkpoints
 from sgela_fast.training.trainer import train
 
@@ -303,7 +303,7 @@ def test_bad_weights_between_two_log_entries_reach_no_checkpoint(
                 assert parameter.grad is not None
                 parameter.grad.fill_(math.inf)
 
-    monkeypatch.setattr(trainer, "clip_gradients", spoil)
+    monkeypatch.setattr(step, "clip_gradients", spoil)
     message = diverge(archive, out, settings("paper", checkpoint_every=1, log_every=100))
     assert message.startswith("training diverged at step 2 (a weight is infinite or NaN); the weights of step 1 are")
 
