@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from sgela_fast.nn.locality_attention import LocalityAttention
     from sgela_fast.ops.locality_attention import locality_attention
     from sgela_fast.pipeline import PipelineConfig, run_pipeline
+    from sgela_fast.search.config import IndexConfig
+    from sgela_fast.search.index import Index
     from sgela_fast.skeletons.archive import Archive
     from sgela_fast.skeletons.config import ConvertConfig, ReaderOptions, WalkerConfig, WindowConfig
     from sgela_fast.skeletons.convert import convert
@@ -56,6 +58,8 @@ _MODULES = {
     "Encoder": "encoding.encoder",
     "EncodingConfig": "encoding.config",
     "EvaluationConfig": "evaluation.config",
+    "Index": "search.index",
+    "IndexConfig": "search.config",
     "Layout": "skeletons.layouts",
     "LocalityAttention": "nn.locality_attention",
     "PipelineConfig": "pipeline",
@@ -92,6 +96,8 @@ __all__ = [
     "Encoder",
     "EncodingConfig",
     "EvaluationConfig",
+    "Index",
+    "IndexConfig",
     "Layout",
     "LocalityAttention",
     "PipelineConfig",

@@ -37,13 +37,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "skeletons",
         "training",
     ),
+    "search": (*GROUND, "encoding.store", "models.checks"),
     "errors": (),
     "_version": (),
     "atomic": ("errors",),
     "locking": ("atomic", "errors"),
     "stopping": (),
 }
-HEAVY = ("torch", "numpy", "pyarrow", "safetensors", "matplotlib", "sklearn", "tensorboard", "scipy")
+HEAVY = ("torch", "numpy", "pyarrow", "safetensors", "matplotlib", "sklearn", "tensorboard", "scipy", "faiss")
 SETTINGS = sorted(path for path in ROOT.rglob("config.py"))
 COMMAND_LINE = sorted((ROOT / "cli").glob("*.py"))
 
