@@ -45,6 +45,7 @@ SPECIAL = {
 }
 # Modules of benchmarks/ that look at the repository itself and stay out of wheels.
 DEVELOPMENT = {
+    "archive_at_scale",
     "cuda_compile_report",
     "golden_comparison",
     "golden_report",

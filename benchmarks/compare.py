@@ -1,24 +1,29 @@
-"""Compare two results files case by case; exit with 1 if the second has regressions.
+"""Compare two results files case by case.
 
-    python -m benchmarks.compare before.json after.json
-    python -m benchmarks.compare before.json after.json --relative_to eager
+    python -m benchmarks --compare before.json after.json
+    python -m benchmarks --compare before/ after/ --relative_to eager
 
-Times of two runs on a shared machine differ for many reasons. With ``--relative_to`` each time is first divided by that
+Times of two runs on a shared machine differ for many reasons. What each run says of its own noise, by its quantiles,
+widens the ratio from which a change is a regression; with ``--relative_to`` each time is first divided by that
 provider's time at the same case in the same run, which leaves the difference in the code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from jsonargparse import ArgumentParser
-
 from sgela_fast.benchmarks.harness.markdown import by_case, significant, table
 from sgela_fast.benchmarks.harness.results import read
+from sgela_fast.errors import DataError
 
 Statistic = Literal["median", "min", "p20", "p80"]
+# Of a normal distribution, so many standard deviations lie between the 20 % and the 80 % quantile.
+QUANTILES_APART = 1.683
+DEVIATIONS = 2.0
 
 
 class Change(NamedTuple):
@@ -28,13 +33,15 @@ class Change(NamedTuple):
         case: its name.
         provider: its name.
         ratio: time after over time before, ``None`` if there is no time in one of the runs.
-        regression: whether it became slower than permitted, or lost its time.
+        limit: ratio above which it is a regression: the threshold, or more where the times scatter more.
+        regression: whether it became slower than that, or lost its time.
         remark: why there is no ratio.
     """
 
     case: str
     provider: str
     ratio: float | None
+    limit: float
     regression: bool
     remark: str
 
@@ -52,7 +59,7 @@ def compare(
     Args:
         before: a results file's content.
         after: another's.
-        threshold: ratio from which a change is a regression, such as 1.1 for 10 %.
+        threshold: least ratio from which a change is a regression, such as 1.1 for 10 %.
         statistic: which quantile of the times to compare.
         relative_to: provider whose time at the same case divides the times of its run.
     """
@@ -65,13 +72,57 @@ def compare(
                 continue
             earlier, later = (_time(run[case], provider, statistic, relative_to) for run in (old, new))
             if found["seconds"] is None:
-                changes.append(Change(case, provider, None, True, f"no time any more: {found['reason']}"))
+                changes.append(Change(case, provider, None, threshold, True, f"no time any more: {found['reason']}"))
             elif earlier is None or later is None:
-                changes.append(Change(case, provider, None, False, f"{relative_to} has no time to divide by"))
+                changes.append(Change(case, provider, None, threshold, False, f"{relative_to} has no time"))
             else:
-                ratio = later / earlier
-                changes.append(Change(case, provider, ratio, ratio > threshold, ""))
+                measured = [run[case][name] for run in (old, new) for name in (provider, relative_to) if name]
+                limit = max(threshold, 1 + noise(measured))
+                changes.append(Change(case, provider, later / earlier, limit, later / earlier > limit, ""))
     return changes
+
+
+def noise(records: list[dict[str, Any]]) -> float:
+    """How far a ratio of these records' times may be off by chance: two standard deviations of a sample, relatively.
+
+    A median of many samples scatters less than a sample; between two runs much else differs, which no quantile tells.
+    """
+    spreads = [(times["p80"] - times["p20"]) / times["median"] for times in (record["seconds"] for record in records)]
+    return DEVIATIONS * math.hypot(*spreads) / QUANTILES_APART
+
+
+def pairs(before: Path, after: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Title and contents of what is to be compared: two files, or the files of equal names in two folders.
+
+    Raises:
+        DataError: a file is missing or holds no results, or the folders have no file name in common.
+    """
+    if before.is_dir() != after.is_dir():
+        raise DataError(f"{before} and {after} are not of one kind; give two files or two folders")
+    if not before.is_dir():
+        yield before.name, read(before), read(after)
+        return
+    names = sorted({path.name for path in before.glob("*.json")} & {path.name for path in after.glob("*.json")})
+    if not names:
+        raise DataError(f"{before} and {after} have no results of the same name; give two files instead")
+    for name in names:
+        try:
+            yield name, read(before / name), read(after / name)
+        except DataError as error:  # other reports may lie there as well
+            print(f"note: {error}", file=sys.stderr)
+
+
+def report(title: str, before: dict[str, Any], after: dict[str, Any], changes: list[Change]) -> str:
+    """Markdown: in what the runs differ, and a table of all changes."""
+    runs = [run["environment"] for run in (before, after)]
+    notes = [
+        f"note: {key} differs: {runs[0][key]}, then {runs[1][key]}"
+        for key in ("device", "precision", "threads", "torch")
+        if runs[0][key] != runs[1][key]
+    ]
+    return "\n".join(
+        [f"## {title}", "", *notes, table(["case", "provider", "after / before", "limit", ""], map(_row, changes)), ""]
+    )
 
 
 def _time(case: dict[str, dict[str, Any]], provider: str, statistic: str, relative_to: str | None) -> float | None:
@@ -84,38 +135,13 @@ def _time(case: dict[str, dict[str, Any]], provider: str, statistic: str, relati
     return seconds / base[statistic] if base else None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the changes.
-
-    Returns:
-        1 if there is a regression, else 0.
-    """
-    parser = ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("before", type=Path, help="results file")
-    parser.add_argument("after", type=Path, help="results file to hold against it")
-    parser.add_argument("--threshold", type=float, default=1.1, help="ratio from which a change is a regression")
-    parser.add_argument("--statistic", type=Statistic, default="median", help="which quantile to compare")
-    parser.add_argument("--relative_to", type=str, default=None, help="provider whose time divides the others")
-    parser.add_argument("--provider", type=str, default=None, help="compare this provider alone")
-    args = parser.parse_args(None if argv is None else [str(word) for word in argv])
-    before, after = read(args.before), read(args.after)
-    changes = compare(before, after, threshold=args.threshold, statistic=args.statistic, relative_to=args.relative_to)
-    changes = [change for change in changes if args.provider in (None, change.provider)]
-    if not changes:
-        raise SystemExit("the two files have no case and provider in common")
-    for key in ("device", "precision", "threads", "torch"):
-        if before["environment"][key] != after["environment"][key]:
-            print(f"note: {key} differs: {before['environment'][key]}, then {after['environment'][key]}")
-    print(table(["case", "provider", "after / before", ""], [_row(change) for change in changes]))
-    worse = sum(change.regression for change in changes)
-    print(f"{worse} of {len(changes)} are regressions (ratio above {args.threshold}, or no time any more)")
-    return 1 if worse else 0
-
-
 def _row(change: Change) -> list[str]:
     figure = "" if change.ratio is None else significant(change.ratio)
-    return [change.case, change.provider, figure, f"REGRESSION {change.remark}" if change.regression else change.remark]
+    remark = f"REGRESSION {change.remark}" if change.regression else change.remark
+    return [change.case, change.provider, figure, significant(change.limit), remark]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from sgela_fast.benchmarks.harness.command import main
+
+    raise SystemExit(main(arguments=lambda: ["--compare", *sys.argv[1:]]))

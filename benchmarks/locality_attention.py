@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from sgela_fast.benchmarks.harness.options import Choice, Grid, main
+from sgela_fast.benchmarks.harness.arguments import Choice, Grid
+from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
 from sgela_fast.benchmarks.locality_attention_providers import PROVIDERS, expected, tolerance
 
@@ -66,12 +67,15 @@ def cost(batch: int, queries: int, keys: int, width: int, item_bytes: int, *, ba
     return Cost(forward.flop + 5 * product_flop, forward.bytes + 3 * rows + 2 * columns + 4 * batch)
 
 
-def sizes(grid: Grid, device: str) -> Iterator[tuple[str, str, int, int, int, int]]:
-    """Family, dtype, B, Tq, Tk and K of every case."""
+def sizes(grid: Grid, device: str, given: tuple[int, ...] = ()) -> Iterator[tuple[str, str, int, int, int, int]]:
+    """Family, dtype, B, Tq, Tk and K of every case; with given numbers of sequences short ones alone."""
     short, long = GRIDS[grid]
     for dtype, width, rows, batches in short:
-        for batch in (*batches, *((LARGEST_BATCH_ON_CUDA,) if device == "cuda" and max(batches) == 4096 else ())):
+        larger = (LARGEST_BATCH_ON_CUDA,) if device == "cuda" and max(batches) == 4096 else ()
+        for batch in given or (*batches, *larger):
             yield "short", dtype, batch, rows, FRAMES, width
+    if given:
+        return
     for dtype, width, shapes in long:
         for heads, length in shapes:
             yield "long", dtype, heads, length, length, width
@@ -120,7 +124,7 @@ def _weighed(batch: int, queries: int, grid: Grid) -> bool:
 
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
-    found = sizes(choice.grid, choice.device)
+    found = sizes(choice.grid, choice.device, choice.sizes)
     return Suite(
         name="locality_attention",
         title="Locality-aware attention",
@@ -134,4 +138,4 @@ def build(choice: Choice) -> Suite:
 
 
 if __name__ == "__main__":
-    main(build)
+    raise SystemExit(main("locality_attention"))

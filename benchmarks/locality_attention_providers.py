@@ -71,7 +71,7 @@ def expected(case: Case, answer: str) -> Outputs:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def tolerance(case: Case) -> dict[str, float]:
+def tolerance(case: Case, _precision: str) -> dict[str, float]:
     """Largest deviations, relative to the largest entry, from the table of the op's own tests."""
     query, key, _ = (tensor[:8, :64].detach() for tensor in inputs_of(case))  # all sequences and rows are alike
     magnitude = score_magnitude(query, key)
@@ -94,7 +94,7 @@ def job_of(attention: Attention, case: Case) -> Job:
     return job
 
 
-def _named(results: Results, query: Tensor, key: Tensor, grad_context: Tensor) -> Outputs:
+def _named(results: Results, query: Tensor, key: Tensor, grad_context: Tensor) -> dict[str, Tensor]:
     """Outputs by name; with gradients of those that require them."""
     outputs = dict(zip(("context", "loss"), results, strict=False))
     if query.requires_grad:

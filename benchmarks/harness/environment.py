@@ -14,7 +14,12 @@ from typing import Any
 
 import torch
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from sgela_fast._version import __version__
+
+_HERE = Path(__file__).resolve()
+# The repository that this file is run from; None for an installed package, whatever repository that may lie in.
+REPOSITORY = _HERE.parents[2] if (_HERE.parents[2] / "pyproject.toml").exists() else None
+LIBRARIES = ("triton", "onnxruntime", "openvino", "onnx")
 # Instruction sets that change which kernels run.
 ISA_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -57,7 +62,8 @@ def describe(device: str, precision: str) -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "triton": _version("triton"),
+        "sgela_fast": __version__,
+        **{name: _version(name) for name in LIBRARIES},
         "cuda": torch.version.cuda if device == "cuda" else None,
         **_commit(),
     }
@@ -117,6 +123,8 @@ def _commit() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
+    if REPOSITORY is None:
+        return None
     try:
         done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

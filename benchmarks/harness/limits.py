@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sgela_fast.benchmarks.harness.suite import Case, Cost, Job
+from sgela_fast.benchmarks.harness.suite import Cost, Job
 from sgela_fast.benchmarks.harness.timing import cpu_duration, duration, synchronize
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -66,7 +67,9 @@ class Limits:
         """
         level = next(level for level in self.levels if level.capacity is None or cost.bytes <= level.capacity)
         memory = cost.bytes / level.bytes_per_second
-        compute = cost.flop / max(self.flop_per_second[name] for name in {"float32", dtype})
+        compute = cost.flop / max(
+            self.flop_per_second[name] for name in {"float32", dtype} & self.flop_per_second.keys()
+        )
         return Bound(compute, "compute") if compute > memory else Bound(memory, "memory")
 
     def as_json(self) -> dict[str, Any]:
@@ -74,18 +77,23 @@ class Limits:
         return {"copy": [asdict(level) for level in self.levels], "flop_per_second": self.flop_per_second}
 
 
-def measure_limits(device: str, cases: Iterable[Case], *, quick: bool = False) -> Limits:
-    """Measure the limits that ``cases`` are held against.
+def measure_limits(device: str, dtypes: Iterable[str], *, quick: bool = False) -> Limits:
+    """Measure the limits that cases are held against.
 
     Args:
         device: ``cpu`` (with the threads set) or ``cuda``.
-        cases: say which dtypes.
+        dtypes: whose rates of products are wanted, beside float32's; ``int8`` among them.
         quick: smaller buffers and products, for smoke tests: too low on any device.
     """
-    dtypes = sorted({"float32", *(case.dtype for case in cases)})
     levels = _cuda_levels(quick) if device == "cuda" else _cpu_levels(quick)
     size = 256 if quick else 8192 if device == "cuda" else 1024
-    return Limits(tuple(levels), {dtype: matmul_rate(device, dtype, size) for dtype in dtypes})
+    rates = {}
+    for dtype in sorted({"float32", *dtypes}):
+        try:
+            rates[dtype] = int8_rate(device, size) if dtype == "int8" else matmul_rate(device, dtype, size)
+        except (RuntimeError, AttributeError):  # no such product here: float32's rate counts
+            continue
+    return Limits(tuple(levels), rates)
 
 
 def copy_bandwidth(device: str, size: int) -> float:
@@ -118,6 +126,34 @@ def matmul_rate(device: str, dtype: str, size: int) -> float:
     multiply()
     synchronize(device)
     return 2 * products * size**3 / _fastest(multiply, device)
+
+
+def int8_rate(device: str, size: int) -> float:
+    """Operations per second of a square product of int8 factors with int32 sums, by the faster of torch's two ways."""
+    left, right = (torch.randint(-127, 128, (size, size), dtype=torch.int8, device=device) for _ in range(2))
+    ways: list[Job] = []
+
+    def plain() -> dict[str, torch.Tensor]:
+        torch._int_mm(left, right)
+        return {}
+
+    ways.append(plain)
+    if device == "cpu":
+        activations = torch.randn(size, size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # these tensors are deprecated; the product has no other door yet
+            weight = torch.quantize_per_tensor(activations, 0.05, 0, torch.qint8)
+        packed = torch.ops.quantized.linear_prepack(weight, None)
+
+        def quantized() -> dict[str, torch.Tensor]:
+            torch.ops.quantized.linear_dynamic(activations, packed, True)
+            return {}
+
+        ways.append(quantized)
+    for job in ways:
+        job()
+    synchronize(device)
+    return 2 * size**3 / min(_fastest(job, device) for job in ways)
 
 
 def _fastest(job: Job, device: str) -> float:

@@ -12,14 +12,23 @@ DISTURBED = 1.15
 
 def render(content: dict[str, Any]) -> str:
     """The whole report."""
+    parts = [f"# {content['title']}", _environment(content), _limits(content), _reading(content)]
+    parts += ["## Summary", summaries(content), "## All figures"]
+    for name, records in _groups(content).items():
+        parts += [f"### {name}", _details(records, content), *_told(records)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summaries(content: dict[str, Any]) -> str:
+    """One table for each group of cases, with the subject's figures and the others' ratios."""
+    return "\n\n".join(f"### {name}\n\n{_summary(records, content)}" for name, records in _groups(content).items())
+
+
+def _groups(content: dict[str, Any]) -> dict[str, list[Entry]]:
     groups: dict[str, list[Entry]] = {}
     for record in content["records"]:
         groups.setdefault(record["case"]["group"], []).append(record)
-    parts = [f"# {content['title']}", _environment(content), _limits(content), _reading(content), "## Summary"]
-    parts += [part for name, records in groups.items() for part in (f"### {name}", _summary(records, content))]
-    parts.append("## All figures")
-    parts += [part for name, records in groups.items() for part in (f"### {name}", _details(records, content))]
-    return "\n\n".join(parts) + "\n"
+    return groups
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -75,7 +84,8 @@ def _environment(content: dict[str, Any]) -> str:
     about, settings = content["environment"], content["settings"]
     commit = (about["commit"] or "unknown")[:10] + (" with uncommitted changes" if about["dirty"] else "")
     versions = [f"torch {about['torch']}", f"Python {about['python']}"]
-    versions += [f"{name} {about[name]}" for name in ("triton", "cuda") if about[name]]
+    libraries = ("sgela_fast", "triton", "cuda", "onnxruntime", "openvino")
+    versions += [f"{name} {about[name]}" for name in libraries if about.get(name)]
     rows = [
         ["device", about["device"]],
         ["processor", f"{about['cpu']} ({', '.join(about['cpu_flags'])}), {about['cores']} cores"],
@@ -87,6 +97,10 @@ def _environment(content: dict[str, Any]) -> str:
         ["commit", commit],
         ["date, run time", f"{about['date']}, {settings['run_seconds']:.0f} s"],
     ]
+    if "energy" in content:
+        rows.append(["energy", content["energy"]["counter"] or content["energy"]["reason"]])
+    if "command" in settings:
+        rows.append(["command", f"`{settings['command']}`"])
     smoke = "\n\n**A smoke test with small sizes and few samples: no figure here means anything.**"
     return table(["", "run"], rows) + (smoke if settings["quick"] else "")
 
@@ -140,8 +154,8 @@ def _summary(records: Sequence[Entry], content: dict[str, Any]) -> str:
         rows.append(
             [
                 *(str(first["case"]["axes"][axis]) for axis in axes),
-                size(first["case"]["bytes"]),
-                f"{milliseconds(first['bound']['seconds'])} ({first['bound']['kind']})",
+                size((ours or first)["case"]["bytes"]),
+                f"{milliseconds((ours or first)['bound']['seconds'])} ({(ours or first)['bound']['kind']})",
                 milliseconds(base) + _star(ours),
                 _rate(ours),
                 _percent(ours),
@@ -154,7 +168,8 @@ def _summary(records: Sequence[Entry], content: dict[str, Any]) -> str:
 
 def _details(records: Sequence[Entry], content: dict[str, Any]) -> str:
     header = ["case", "provider", "ms", "min", "p20", "p80", f"{content['unit']}/s", "of limit", "deviation"]
-    header += ["compiled in", "peak", "remark"]
+    counted = any(record.get("joules") for record in records)
+    header += ["compiled in", "peak", *([f"J per million {content['unit']}"] if counted else []), "remark"]
     rows = []
     absent: dict[str, list[str]] = {}
     for record in records:
@@ -175,6 +190,7 @@ def _details(records: Sequence[Entry], content: dict[str, Any]) -> str:
                 f"{max(off.values()):.0e}" if off else "",
                 f"{record['first_call_seconds']:.1f} s" if record["compiles"] and record["first_call_seconds"] else "",
                 size(record["peak_bytes"]),
+                *([significant(record.get("joules_per_million") or 0.0)] if counted else []),
                 _remark(record),
             ]
         )
@@ -184,6 +200,18 @@ def _details(records: Sequence[Entry], content: dict[str, Any]) -> str:
         for reason, cases in absent.items()
     ]
     return "\n\n".join([table(header, rows), *(["\n".join(notes)] if notes else [])])
+
+
+def _told(records: Sequence[Entry]) -> list[str]:
+    """Tables of what jobs told beside their time, one for each kind."""
+    kinds: dict[tuple[str, ...], list[list[str]]] = {}
+    for record in records:
+        if not record.get("details"):
+            continue
+        axes = ", ".join(f"{axis}={value}" for axis, value in record["case"]["axes"].items())
+        figures = [significant(v) if isinstance(v, float) else str(v) for v in record["details"].values()]
+        kinds.setdefault(tuple(record["details"]), []).append([axes, record["provider"], *figures])
+    return [table(["case", "provider", *names], rows) for names, rows in kinds.items()]
 
 
 def _remark(record: Entry) -> str:

@@ -1,6 +1,7 @@
 """Results on disk: one JSON file per run, from which tables and plots are made.
 
-A file holds ``environment``, ``limits``, ``settings`` and ``records``, one for each case and provider. A record's
+A file holds ``environment``, ``limits``, ``energy`` (the counter, or why there is none), ``settings`` and ``records``,
+one for each case and provider. A record's
 ``status`` is ``measured`` (``seconds`` holds the quantiles), ``refused`` (a wrong answer) or ``unavailable``; the last
 two have a ``reason`` and no time.
 """
@@ -16,6 +17,7 @@ from typing import Any
 from sgela_fast.benchmarks.harness.limits import Bound
 from sgela_fast.benchmarks.harness.suite import Case, Provider
 from sgela_fast.benchmarks.harness.timing import Quantiles
+from sgela_fast.errors import DataError
 
 FORMAT = 1
 
@@ -41,6 +43,8 @@ class Record:
         ratio_to_subject: time over that of the suite's subject in the same round.
         peak_bytes: peak memory of one call beyond its inputs.
         peak_reason: why that is missing though it was asked for.
+        joules: energy of one call, where the machine counts it.
+        details: what else the job had to tell of its last call, such as its stages.
     """
 
     case: Case
@@ -59,6 +63,8 @@ class Record:
     ratio_to_subject: Quantiles | None = None
     peak_bytes: int | None = None
     peak_reason: str | None = None
+    joules: float | None = None
+    details: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For the results file; figures that need arithmetic are included, for readers without this code."""
@@ -73,10 +79,14 @@ class Record:
             "bytes": self.case.cost.bytes,
         }
         median = self.seconds.median if self.seconds else None
+        cost = self.case.cost_of(self.provider)
         return {
             "case": case,
             "provider": self.provider.name,
             "note": self.provider.note,
+            "precision": self.case.precision_of(self.provider),
+            "flop": cost.flop,
+            "bytes": cost.bytes,
             "compiles": self.provider.compiles,
             "status": self.status,
             "reason": self.reason,
@@ -94,6 +104,9 @@ class Record:
             "fraction_of_bound": self.bound.seconds / median if median else None,
             "peak_bytes": self.peak_bytes,
             "peak_reason": self.peak_reason,
+            "joules": self.joules,
+            "joules_per_million": None if self.joules is None else 1e6 * self.joules / self.case.items,
+            "details": None if self.details is None else dict(self.details),
         }
 
 
@@ -105,12 +118,12 @@ def read(path: Path) -> dict[str, Any]:
     """Read a results file.
 
     Raises:
-        SystemExit: it is missing or of another kind.
+        DataError: it is missing or of another kind.
     """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise SystemExit(f"cannot read {path}: {error}") from None
+        raise DataError(f"cannot read {path}: {error}; name a results file") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SystemExit(f"{path} holds no benchmark results of format {FORMAT}; run the benchmark again")
+        raise DataError(f"{path} holds no benchmark results of format {FORMAT}; run the benchmark again")
     return content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sgela_fast.atomic import make_folder, write_json
-from sgela_fast.benchmarks.harness import environment
+from sgela_fast.benchmarks.harness import energy, environment
 from sgela_fast.benchmarks.harness.limits import Limits, measure_limits
 from sgela_fast.benchmarks.harness.memory import peak_bytes
 from sgela_fast.benchmarks.harness.results import FORMAT, Record
@@ -28,9 +28,11 @@ from sgela_fast.benchmarks.harness.timing import (
     warmed_duration,
 )
 from sgela_fast.benchmarks.harness.verification import WrongAnswer, verify
+from sgela_fast.errors import SgelaError
 
 # A provider whose call takes longer is not timed: five rounds of it would cost more than the figure is worth.
-LONGEST_CALL_SECONDS = 10.0
+LONGEST_CALL_SECONDS = 20.0
+LONG_FIRST_CALL_SECONDS = 0.5
 
 Report = Callable[[Case, Sequence[Record]], None]
 
@@ -45,6 +47,7 @@ def run(
     memory: bool = True,
     quick: bool = False,
     report: Report | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run ``suite`` and keep ``path`` up to date.
 
@@ -57,13 +60,16 @@ def run(
         memory: measure peak memory where cases ask for it.
         quick: measure the limits with small sizes.
         report: called after each case.
+        settings: further entries of the file's settings, such as the command that was given.
 
     Returns:
         What was written.
     """
     make_folder(path.parent)
     began = time.perf_counter()
-    limits = measure_limits(device, suite.cases, quick=quick)
+    dtypes = {case.dtype for case in suite.cases} | {provider.precision for provider in suite.providers} - {""}
+    limits = measure_limits(device, dtypes, quick=quick)
+    counter, reason = _counter(device)
     content: dict[str, Any] = {
         "format": FORMAT,
         "name": suite.name,
@@ -72,11 +78,12 @@ def run(
         "subject": suite.subject,
         "environment": environment.describe(device, precision),
         "limits": limits.as_json(),
-        "settings": {"seconds_per_case": seconds, "quick": quick},
+        "energy": energy.describe(counter, reason),
+        "settings": {"seconds_per_case": seconds, "quick": quick, **(settings or {})},
         "records": [],
     }
     for case in suite.cases:
-        records = run_case(suite, case, limits, seconds=seconds, memory=memory)
+        records = run_case(suite, case, limits, seconds=seconds, memory=memory, counter=counter)
         content["records"] += [record.as_json() for record in records]
         content["settings"]["run_seconds"] = round(time.perf_counter() - began, 1)
         write_json(path, content)
@@ -85,41 +92,57 @@ def run(
     return content
 
 
-def run_case(suite: Suite, case: Case, limits: Limits, *, seconds: float, memory: bool = True) -> list[Record]:
+def run_case(
+    suite: Suite,
+    case: Case,
+    limits: Limits,
+    *,
+    seconds: float,
+    memory: bool = True,
+    counter: energy.Counter | None = None,
+) -> list[Record]:
     """Verify, time and weigh every provider at one case."""
-    bound = limits.bound(case.cost, case.dtype)
     answers: dict[str, Outputs] = {}
     jobs: dict[str, Job] = {}
     records: dict[str, Record] = {}
     for provider in _with_graphs(suite.providers, case):
+        bound = limits.bound(case.cost_of(provider), case.precision_of(provider))
         record = records[provider.name] = Record(case, provider, bound)
         try:
             job = provider.prepare(case)
             if provider.answer not in answers:
                 answers[provider.answer] = suite.expected(case, provider.answer)
             _verify_first_call(job, record, answers[provider.answer], suite)
-        except Unavailable as error:
+        except (Unavailable, SgelaError) as error:
             record.reason = str(error)
         except WrongAnswer as error:
             record.status, record.reason = "refused", str(error)
         except Exception as error:  # one provider's failure is a line in the report, not the end of the run
-            record.reason = f"{type(error).__name__}: {_first_line(error)}"
+            record.reason = failure(error)
         else:
             jobs[provider.name] = job
     answers.clear()
     _time(jobs, records, case, suite.subject, seconds)
+    timed = {name: job for name, job in jobs.items() if records[name].status == "measured"}
+    for name, job in timed.items():
+        if counter is not None:
+            records[name].joules = energy.joules_per_call(job, counter, case.device, min(seconds, energy.LEAST_SECONDS))
+        details = getattr(job, "details", None)
+        records[name].details = details() if details is not None else None
     if memory and case.memory:
-        preload = ["torch", suite.expected.__module__]
-        if any(provider.compiles for provider in suite.providers):
-            preload.append("torch._inductor.compile_fx")
-        for name, job in jobs.items():
-            try:
-                records[name].peak_bytes = peak_bytes(
-                    records[name].provider, case, job, ["torch", suite.expected.__module__]
-                )
-            except Unavailable as error:
-                records[name].peak_reason = str(error)
+        _weigh(timed, records, case, suite)
     return list(records.values())
+
+
+def _weigh(jobs: dict[str, Job], records: dict[str, Record], case: Case, suite: Suite) -> None:
+    preload = ["torch", suite.expected.__module__]
+    if any(provider.compiles for provider in suite.providers):
+        preload.append("torch._inductor.compile_fx")
+    for name, job in jobs.items():
+        try:
+            records[name].peak_bytes = peak_bytes(records[name].provider, case, job, preload)
+        except Unavailable as error:
+            records[name].peak_reason = str(error)
 
 
 def _verify_first_call(job: Job, record: Record, expected: Outputs, suite: Suite) -> None:
@@ -129,19 +152,23 @@ def _verify_first_call(job: Job, record: Record, expected: Outputs, suite: Suite
     outputs = job()
     synchronize(case.device)
     record.first_call_seconds = time.perf_counter() - start
-    record.deviations = verify(outputs, expected, suite.tolerance(case))
+    record.deviations = verify(outputs, expected, suite.tolerance(case, case.precision_of(record.provider)))
     limit = LONGEST_CALL_SECONDS
     if record.first_call_seconds > limit and (latest := duration(job, case.device)) > limit:
         raise Unavailable(f"one call takes {latest:.0f} s; longer than {limit:.0f} s is not timed")
 
 
 def _time(jobs: dict[str, Job], records: dict[str, Record], case: Case, subject: str, seconds: float) -> None:
-    if not jobs:
-        return
-    calls = {name: warmed_duration(job, case.device) for name, job in jobs.items()}
-    samplers = {name: sampler_of(job, calls[name], case.device) for name, job in jobs.items()}
+    failures: dict[str, Exception] = {}
+    calls: dict[str, float] = {}
+    for name, job in jobs.items():
+        try:
+            calls[name] = _call_seconds(job, records[name])
+        except Exception as error:
+            failures[name] = error
+    samplers = {name: sampler_of(jobs[name], calls[name], case.device) for name in calls}
     rounds = rounds_within(seconds, list(calls.values()))
-    taken = interleave(samplers, rounds)
+    taken = interleave(samplers, rounds, failures)
     clock = clock_of(case)
     seconds_of = {name: [sample.cpu if clock == "cpu" else sample.wall for sample in taken[name]] for name in taken}
     for name, samples in taken.items():
@@ -154,6 +181,23 @@ def _time(jobs: dict[str, Job], records: dict[str, Record], case: Case, subject:
         if subject in taken:
             pairs = zip(seconds_of[name], seconds_of[subject], strict=True)
             record.ratio_to_subject = quantiles(own / base for own, base in pairs)
+    for name, met in failures.items():
+        records[name].reason = f"failed while it was timed: {failure(met)}"
+
+
+def _call_seconds(job: Job, record: Record) -> float:
+    """About how long a call takes. A long first call was warm enough, unless it compiled something."""
+    first = record.first_call_seconds or 0.0
+    if first > LONG_FIRST_CALL_SECONDS and not record.provider.compiles:
+        return first
+    return warmed_duration(job, record.case.device)
+
+
+def _counter(device: str) -> tuple[energy.Counter | None, str | None]:
+    try:
+        return energy.find_counter(device), None
+    except energy.NoCounter as error:
+        return None, f"no counter: {error}"
 
 
 def clock_of(case: Case) -> str:
@@ -179,11 +223,17 @@ def _graphed(provider: Provider) -> Provider:
             return captured(provider.prepare(case))
         except RuntimeError as error:
             torch.cuda.synchronize()
-            raise Unavailable(f"it cannot be captured: {_first_line(error)}") from error
+            raise Unavailable(f"it cannot be captured: {first_line(error)}") from error
 
     note = f"{provider.note}; replayed from a CUDA graph" if provider.note else "replayed from a CUDA graph"
     return replace(provider, name=f"{provider.name}, graph", note=note, prepare=prepare, graph=False)
 
 
-def _first_line(error: Exception) -> str:
+def failure(error: Exception) -> str:
+    """One line that says what went wrong."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message that says something."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")

@@ -6,13 +6,15 @@ what a suite measures: an op, a model's step or a job from files to files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
 
-Outputs = Mapping[str, Tensor]
+# By name. Equal parts in a sequence count as stacked, so that nobody must pay for stacking.
+Outputs = Mapping[str, Tensor | Sequence[Tensor]]
+# A job may have an attribute `details`, a function without arguments: JSON of what else its last call has to tell.
 Job = Callable[[], Outputs]
 
 
@@ -49,6 +51,7 @@ class Case:
             calls that wait for nothing. It counts on the CPU with one thread; else, and by default, the wall clock.
         memory: whether to measure the peak memory too, which takes a process for each provider on the CPU.
         settings: whatever else the suite's own functions need to know.
+        costs: costs of providers of another precision, which may read fewer bytes; ``cost`` for all others.
     """
 
     name: str
@@ -61,6 +64,15 @@ class Case:
     clock: Literal["wall", "cpu"] = "wall"
     memory: bool = False
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+
+    def precision_of(self, provider: Provider) -> str:
+        """What ``provider`` computes in: its own precision, or the case's dtype."""
+        return provider.precision or self.dtype
+
+    def cost_of(self, provider: Provider) -> Cost:
+        """What ``provider`` cannot do without."""
+        return self.costs.get(self.precision_of(provider), self.cost)
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class Provider:
         note: what a reader must know to compare it fairly.
         compiles: whether its first call compiles, so that the time of that call is worth a column.
         graph: whether a variant replayed from a CUDA graph is measured too.
+        precision: what weights are stored or products computed in, if it is not the case's dtype: ``bfloat16`` or
+            ``int8``. It says which tolerance and which rate of products count.
     """
 
     name: str
@@ -84,6 +98,7 @@ class Provider:
     note: str = ""
     compiles: bool = False
     graph: bool = False
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,8 @@ class Suite:
         cases: in the order in which they are run.
         providers: in the order in which they take turns.
         expected: the outputs in float64 for a case and an answer's name.
-        tolerance: largest permitted deviation of each output, relative to the largest entry that was expected.
+        tolerance: largest permitted deviation of each output, relative to the largest entry that was expected, for a
+            case and a precision.
     """
 
     name: str
@@ -108,4 +124,4 @@ class Suite:
     cases: tuple[Case, ...]
     providers: tuple[Provider, ...]
     expected: Callable[[Case, str], Outputs]
-    tolerance: Callable[[Case], Mapping[str, float]]
+    tolerance: Callable[[Case, str], Mapping[str, float]]

@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 import torch
 
-from sgela_fast.benchmarks.harness.suite import Job
+from sgela_fast.benchmarks.harness.suite import Job, Outputs
 
 # A sample lasts about this long: a thousand times the clock's own cost.
 SAMPLE_SECONDS = 2e-3
 # Calls shorter than this find the caches full of another provider's data; an untimed call comes before each sample.
 SHORT_CALL_SECONDS = 1e-2
 MIN_ROUNDS, MAX_ROUNDS = 5, 100
+# Where one round alone takes longer than the time given.
+FEWEST_ROUNDS = 3
 # On a GPU each call is preceded by a flush and timed by its own events, so a few make a sample.
 MAX_CUDA_CALLS = 10
 # What the timed call on a GPU must not find in the L2 cache. Larger than any GPU's.
@@ -65,13 +67,29 @@ def quantiles(values: Iterable[float]) -> Quantiles:
     return Quantiles(ordered[0], at(0.2), at(0.5), at(0.8))
 
 
-def interleave(samplers: Mapping[str, Sampler], rounds: int) -> dict[str, list[Sample]]:
-    """Take one sample of every provider in turn, ``rounds`` times over."""
+def interleave(
+    samplers: Mapping[str, Sampler], rounds: int, failures: dict[str, Exception] | None = None
+) -> dict[str, list[Sample]]:
+    """Take one sample of every provider in turn, ``rounds`` times over.
+
+    Args:
+        samplers: by provider.
+        rounds: how often.
+        failures: where providers that raise are noted, and left out from then on; without it their errors end the run.
+    """
     samples: dict[str, list[Sample]] = {name: [] for name in samplers}
     with _no_garbage_collection():
         for _ in range(rounds):
             for name, sampler in samplers.items():
-                samples[name].append(sampler())
+                if name not in samples:
+                    continue
+                try:
+                    samples[name].append(sampler())
+                except Exception as error:
+                    if failures is None:
+                        raise
+                    failures[name] = error
+                    del samples[name]
     return samples
 
 
@@ -84,7 +102,8 @@ def calls_per_sample(call_seconds: float, device: str = "cpu") -> int:
 def rounds_within(seconds: float, call_seconds: Sequence[float]) -> int:
     """How many rounds over providers that take ``call_seconds`` a call fit into ``seconds``, within limits."""
     one_round = sum(call * (calls_per_sample(call) + (1 if call < SHORT_CALL_SECONDS else 0)) for call in call_seconds)
-    return min(MAX_ROUNDS, max(MIN_ROUNDS, int(seconds / max(one_round, 1e-9))))
+    least = FEWEST_ROUNDS if one_round > seconds else MIN_ROUNDS
+    return min(MAX_ROUNDS, max(least, int(seconds / max(one_round, 1e-9))))
 
 
 def sampler_of(job: Job, call_seconds: float, device: str) -> Sampler:
@@ -182,7 +201,7 @@ def captured(job: Job) -> Job:
     with torch.cuda.graph(graph):
         outputs = job()
 
-    def replay() -> Mapping[str, torch.Tensor]:
+    def replay() -> Outputs:
         graph.replay()
         return outputs
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from sgela_fast.benchmarks.harness.suite import Outputs
 from sgela_fast.benchmarks.tolerances import deviation
@@ -29,14 +30,19 @@ def verify(found: Outputs, expected: Outputs, tolerance: Mapping[str, float]) ->
         WrongAnswer: an output is missing, has another shape, is not finite or is too far off.
     """
     deviations: dict[str, float] = {}
-    for name, answer in expected.items():
+    for name in expected:
         if name not in found:
             raise WrongAnswer(f"it returns no {name}")
-        if found[name].shape != answer.shape:
-            raise WrongAnswer(f"{name} has shape {tuple(found[name].shape)}, not {tuple(answer.shape)}")
-        if not bool(torch.isfinite(found[name]).all()):
+        result, answer = (_whole(outputs[name]) for outputs in (found, expected))
+        if result.shape != answer.shape:
+            raise WrongAnswer(f"{name} has shape {tuple(result.shape)}, not {tuple(answer.shape)}")
+        if not bool(torch.isfinite(result).all()):
             raise WrongAnswer(f"{name} is not finite")
-        deviations[name] = deviation(found[name].detach(), answer.detach())
+        deviations[name] = deviation(result, answer)
         if not deviations[name] <= tolerance[name]:
             raise WrongAnswer(f"{name} is off by {deviations[name]:.1e}, more than {tolerance[name]:.0e}")
     return deviations
+
+
+def _whole(output: Tensor | Sequence[Tensor]) -> Tensor:
+    return (output if isinstance(output, Tensor) else torch.stack(list(output))).detach()

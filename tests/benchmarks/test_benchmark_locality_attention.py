@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgela_fast.benchmarks.harness.options import Choice, Grid
+from sgela_fast.benchmarks.harness.arguments import Choice, Grid
 from sgela_fast.benchmarks.harness.suite import Case
 from sgela_fast.benchmarks.harness.verification import verify
 from sgela_fast.benchmarks.locality_attention import build, cost
@@ -42,7 +42,7 @@ def test_two_flex_calls_give_the_alignment_loss(queries: int, keys: int, sigma: 
 
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: case.name)
 def test_the_reference_passes_in_every_dtype_forward_and_backward(case: Case) -> None:
-    deviations = verify(prepare_eager(case)(), expected(case, "full"), tolerance(case))
+    deviations = verify(prepare_eager(case)(), expected(case, "full"), tolerance(case, case.dtype))
     names = {"context", "loss"} | ({"grad_query", "grad_key"} if case.settings["backward"] else set())
     assert set(deviations) == names
 
@@ -51,7 +51,7 @@ def test_the_reference_passes_in_every_dtype_forward_and_backward(case: Case) ->
 def test_sdpa_is_held_to_the_context_and_its_gradients_alone(case: Case) -> None:
     answer = expected(case, "context")
     assert "loss" not in answer
-    verify(prepare_sdpa(case)(), answer, tolerance(case))
+    verify(prepare_sdpa(case)(), answer, tolerance(case, case.dtype))
 
 
 def test_the_losss_gradient_is_large_enough_to_be_missed() -> None:
@@ -59,7 +59,7 @@ def test_the_losss_gradient_is_large_enough_to_be_missed() -> None:
     full, context = expected(case, "full"), expected(case, "context")
     for name in ("grad_query", "grad_key"):
         apart = float((full[name] - context[name]).abs().max() / full[name].abs().max())
-        assert apart > 10 * tolerance(case)[name]
+        assert apart > 10 * tolerance(case, case.dtype)[name]
 
 
 def test_the_answer_does_not_depend_on_how_the_batch_is_cut() -> None:

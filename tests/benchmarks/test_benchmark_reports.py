@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from sgela_fast.benchmarks import compare, report
+from sgela_fast.benchmarks.compare import compare
+from sgela_fast.benchmarks.harness import roofline
+from sgela_fast.benchmarks.harness.command import call
 from sgela_fast.benchmarks.harness.markdown import render, significant
 from sgela_fast.benchmarks.harness.plots import panels
 
@@ -86,6 +88,11 @@ def content() -> dict[str, Any]:
     }
 
 
+def bench(*arguments: str | Path) -> int:
+    """Exit status of the command line."""
+    return call([str(argument) for argument in arguments], "bench", "results")
+
+
 def write(path: Path, content: dict[str, Any]) -> Path:
     path.write_text(json.dumps(content))
     return path
@@ -137,11 +144,35 @@ def test_a_slower_provider_is_a_regression(content: dict[str, Any], tmp_path: Pa
     slower = copy.deepcopy(content)
     slower["records"][3]["seconds"]["median"] *= 1.2
     before, after = write(tmp_path / "a.json", content), write(tmp_path / "b.json", slower)
-    assert compare.main([str(before), str(before)]) == 0
-    assert compare.main([str(before), str(after)]) == 1
-    assert compare.main([str(before), str(after), "--threshold", "1.3"]) == 0
-    assert compare.main([str(after), str(before)]) == 0
-    assert compare.main([str(before), str(after), "--statistic", "min"]) == 0
+    assert bench("--compare", before, before) == 0
+    assert bench("--compare", before, after) == 1
+    assert bench("--compare", before, after, "--threshold", "1.3") == 0
+    assert bench("--compare", after, before) == 0
+    assert bench("--compare", before, after, "--statistic", "min") == 0
+    assert bench("--compare", before, after, "--provider", "eager") == 0
+
+
+def test_a_change_within_the_runs_own_noise_is_no_regression(content: dict[str, Any]) -> None:
+    slower = copy.deepcopy(content)
+    slower["records"][3]["seconds"]["median"] *= 1.2
+    for run in (content, slower):
+        run["records"][3]["seconds"]["p80"] *= 1.3
+    (change,) = [c for c in compare(content, slower, threshold=1.1) if c[:2] == ("B=64", "fused")]
+    assert change.ratio == pytest.approx(1.2)
+    assert change.limit > 1.3
+    assert not change.regression
+
+
+def test_folders_are_compared_by_file_name(content: dict[str, Any], tmp_path: Path) -> None:
+    slower = copy.deepcopy(content)
+    slower["records"][3]["seconds"]["median"] *= 1.5
+    for name, run in (("old", content), ("new", slower)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "sums.json", run)
+        (tmp_path / name / "other.json").write_text("{}")
+    assert bench("--compare", tmp_path / "old", tmp_path / "new") == 1
+    assert bench("--compare", tmp_path / "old", tmp_path / "old") == 0
+    assert bench("--compare", tmp_path / "old", tmp_path / "old" / "sums.json") == 1
 
 
 def test_the_ratio_names_case_and_provider(
@@ -149,14 +180,16 @@ def test_the_ratio_names_case_and_provider(
 ) -> None:
     slower = copy.deepcopy(content)
     slower["records"][3]["seconds"]["median"] *= 1.2
-    compare.main([str(write(tmp_path / "a.json", content)), str(write(tmp_path / "b.json", slower))])
-    assert "| B=64 | fused | 1.20 | REGRESSION" in capsys.readouterr().out
+    bench("--compare", write(tmp_path / "a.json", content), write(tmp_path / "b.json", slower))
+    printed = capsys.readouterr()
+    assert "| B=64 | fused | 1.20 | 1.10 | REGRESSION" in printed.out
+    assert "bench: 1 of 4 figures became slower" in printed.err
 
 
 def test_a_time_that_is_lost_is_a_regression(content: dict[str, Any]) -> None:
     wrong = copy.deepcopy(content)
     wrong["records"][0] |= {"seconds": None, "status": "refused", "reason": "context is not finite"}
-    found = {change[:2]: change for change in compare.compare(content, wrong, threshold=1.1)}
+    found = {change[:2]: change for change in compare(content, wrong, threshold=1.1)}
     assert found["B=8", "fused"].regression
     assert "context is not finite" in found["B=8", "fused"].remark
     assert not found["B=64", "fused"].regression
@@ -167,17 +200,46 @@ def test_a_slower_machine_is_no_regression_beside_a_provider_that_slowed_as_much
     for entry in slower["records"]:
         if entry["seconds"]:
             entry["seconds"]["median"] *= 3
-    assert any(change.regression for change in compare.compare(content, slower, threshold=1.1))
-    relative = compare.compare(content, slower, threshold=1.1, relative_to="compile")
+    assert any(change.regression for change in compare(content, slower, threshold=1.1))
+    relative = compare(content, slower, threshold=1.1, relative_to="compile")
     assert [change.ratio for change in relative if change.case == "B=8"] == [pytest.approx(1.0)]
     assert not any(change.regression for change in relative)
 
 
 def test_the_report_is_made_from_the_file(content: dict[str, Any], tmp_path: Path) -> None:
     path = write(tmp_path / "sums.json", content)
-    report.main([str(path), "--plot", "svg"])
+    assert bench("--report", path, "--plot", "svg") == 0
     assert (tmp_path / "sums.md").read_text() == render(content)
     assert (tmp_path / "sums.svg").stat().st_size > 1000
+    assert (tmp_path / "sums_roofline.svg").stat().st_size > 1000
+
+
+def test_the_roofline_has_all_that_was_measured_under_the_measured_roofs(content: dict[str, Any]) -> None:
+    content["limits"]["flop_per_second"] |= {"bfloat16": 1e9, "int8": 4e11}
+    content["records"][1] |= {"flop": 5e6, "bytes": 1e6, "precision": "int8"}
+    points = {point[:2]: point[2:] for point in roofline.points(content)}
+    assert set(points) == {("fused", "B=8"), ("compile", "B=8"), ("fused", "B=64"), ("eager", "B=64")}
+    assert points["fused", "B=8"] == (pytest.approx(0.4), pytest.approx(1e6 / 2e-4))
+    assert points["compile", "B=8"] == (pytest.approx(5.0), pytest.approx(5e6 / 3e-4))
+    roofs = roofline.roofs(content)
+    assert roofs.compute == {"float32": 1e11, "int8": 4e11}  # nobody need compute in a slower dtype
+    assert roofs.attainable(1.0) == 2.5e10
+    assert roofs.attainable(1e3) == 4e11
+
+
+def test_energy_and_stages_stand_in_the_report_where_there_are_any(content: dict[str, Any]) -> None:
+    assert "J per million" not in render(content)
+    content["energy"] = {"counter": "RAPL (package-0)", "reason": None}
+    content["records"][0] |= {
+        "joules": 0.5,
+        "joules_per_million": 62500.0,
+        "details": {"read ms": 12.0, "write ms": 3.0},
+    }
+    text = render(content)
+    assert "| energy | RAPL (package-0) |" in text
+    assert "J per million sequences" in text
+    assert "62,500" in text
+    assert "| B=8 | fused | 12.0 | 3.00 |" in text
 
 
 def test_plots_show_throughput_of_what_was_measured(content: dict[str, Any]) -> None:
@@ -189,8 +251,8 @@ def test_plots_show_throughput_of_what_was_measured(content: dict[str, Any]) -> 
     }
 
 
-def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="holds no benchmark results"):
-        report.main([str(write(tmp_path / "x.json", {"format": 7}))])
-    with pytest.raises(SystemExit, match="cannot read"):
-        report.main([str(tmp_path / "absent.json")])
+def test_files_of_another_kind_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("--report", write(tmp_path / "x.json", {"format": 7})) == 1
+    assert "holds no benchmark results" in capsys.readouterr().err
+    assert bench("--report", tmp_path / "absent.json") == 1
+    assert "cannot read" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from sgela_fast.benchmarks.harness.suite import Case, Cost, Job, Outputs, Provid
 from sgela_fast.benchmarks.harness.verification import WrongAnswer, verify
 
 LIMITS = Limits((Level("DRAM", None, 1, 1e10),), {"float32": 1e11})
+TOLERANCE = {"float32": 1e-6, "int8": 1e-2}
 CASE = Case("n=7", "squares", {"n": 7}, items=7, cost=Cost(flop=7, bytes=56))
 
 
@@ -42,7 +43,16 @@ def broken(_case: Case) -> Job:
 
 
 def suite(*providers: Provider, cases: tuple[Case, ...] = (CASE,)) -> Suite:
-    return Suite("squares", "Squares", "numbers", "good", cases, providers, squares, lambda _case: {"squares": 1e-6})
+    return Suite(
+        "squares",
+        "Squares",
+        "numbers",
+        "good",
+        cases,
+        providers,
+        squares,
+        lambda _case, precision: {"squares": TOLERANCE[precision]},
+    )
 
 
 def records_of(*providers: Provider) -> dict[str, Record]:
@@ -57,6 +67,81 @@ def test_a_right_provider_gets_a_time_and_its_share_of_the_limit() -> None:
     assert good.deviations == {"squares": 0.0}
     assert good.as_json()["fraction_of_bound"] == pytest.approx(5.6e-9 / good.seconds.median)
     assert good.as_json()["items_per_second"] == pytest.approx(7 / good.seconds.median)
+
+
+def test_a_reduced_precision_has_its_own_tolerance_cost_and_limit() -> None:
+    off = provider("rounded", lambda outputs: {"squares": torch.as_tensor(outputs["squares"]) * 1.001})
+    limits = Limits(LIMITS.levels, {"float32": 1e11, "int8": 1e12})
+    case = replace(CASE, cost=Cost(1e6, 56), costs={"int8": Cost(1e6, 14)})
+    given = suite(off, replace(off, name="int8", precision="int8"))
+    exact, rounded = run_case(given, case, limits, seconds=0.01)
+    assert exact.status == "refused"
+    assert rounded.status == "measured"
+    assert rounded.bound == Bound(1e-6, "compute")
+    assert exact.bound == Bound(1e-5, "compute")
+    assert rounded.as_json()["bytes"] == 14
+    assert rounded.as_json()["precision"] == "int8"
+
+
+def test_parts_of_an_output_count_as_stacked() -> None:
+    rows = torch.arange(6.0).view(2, 3)
+    assert verify({"x": [rows[0], rows[1]]}, {"x": rows.double()}, {"x": 0.0}) == {"x": 0.0}
+    with pytest.raises(WrongAnswer, match="off by"):
+        verify({"x": [rows[1], rows[0]]}, {"x": rows.double()}, {"x": 1e-6})
+
+
+def test_a_provider_that_fails_while_it_is_timed_says_so_and_stops_nobody() -> None:
+    def twice(_case: Case) -> Job:
+        calls = iter(range(2))
+
+        def job() -> Outputs:
+            if next(calls, None) is None:
+                raise RuntimeError("worn out")
+            time.sleep(0.06)  # one call is enough to know how long it takes
+            return squares(CASE)
+
+        return job
+
+    records = records_of(Provider("twice", twice), provider("good"))
+    assert records["twice"].seconds is None
+    assert records["twice"].reason == "failed while it was timed: RuntimeError: worn out"
+    assert records["good"].seconds is not None
+
+
+def test_what_a_job_tells_is_kept(tmp_path: Path) -> None:
+    class Told:
+        def __call__(self) -> Outputs:
+            return squares(CASE)
+
+        def details(self) -> dict[str, float]:
+            return {"read ms": 1.5}
+
+    (record,) = run_case(suite(Provider("told", lambda _case: Told())), CASE, LIMITS, seconds=0.01)
+    assert record.as_json()["details"] == {"read ms": 1.5}
+
+
+def test_energy_is_measured_where_there_is_a_counter() -> None:
+    class Counter:
+        name = "meter"
+
+        def start(self) -> None:
+            self.calls = 0
+
+        def joules(self) -> float:
+            return 3.0 * self.calls
+
+    counter = Counter()
+
+    def prepare(_case: Case) -> Job:
+        def job() -> Outputs:
+            counter.calls = getattr(counter, "calls", 0) + 1
+            return squares(CASE)
+
+        return job
+
+    (record,) = run_case(suite(Provider("hot", prepare)), CASE, LIMITS, seconds=0.01, counter=counter)
+    assert record.joules == 3.0
+    assert record.as_json()["joules_per_million"] == pytest.approx(3e6 / 7)
 
 
 def test_ratios_are_those_within_a_round() -> None:

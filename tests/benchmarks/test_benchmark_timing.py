@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sgela_fast.benchmarks.harness.timing import (
+    FEWEST_ROUNDS,
     MAX_ROUNDS,
     MIN_ROUNDS,
     SAMPLE_SECONDS,
@@ -70,7 +71,8 @@ def test_a_sample_is_long_enough_for_the_clock(call: float) -> None:
 
 def test_rounds_fill_the_time_within_limits() -> None:
     assert rounds_within(2.0, [1e-6, 1e-6]) == MAX_ROUNDS
-    assert rounds_within(2.0, [5.0]) == MIN_ROUNDS
+    assert rounds_within(2.0, [0.5]) == MIN_ROUNDS
+    assert rounds_within(2.0, [5.0]) == FEWEST_ROUNDS
     assert rounds_within(2.0, [0.05, 0.05]) == 20
 
 
