@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "write a trained encoder as an ONNX model or a torch.export program",
     "run": "convert, train, encode and evaluate, as one configuration file says",
     "import-tf": "turn an official TensorFlow 1 checkpoint into a run folder",
+    "bench": "measure this machine: speed of encoding and training, against PyTorch and others",
     "info": "print versions, devices and the backends that are available",
 }
 
