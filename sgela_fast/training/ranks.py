@@ -76,7 +76,8 @@ class Ranks:
             return model
         with self.guard():
             wrapped = DistributedDataParallel(model)
-        wrapped.register_comm_hook(None, _sum_gradients)
+        # A lambda: torch reads a hook's annotations and does not know postponed ones.
+        wrapped.register_comm_hook(None, lambda _, bucket: _sum(bucket))
         return wrapped
 
     def collecting(self, network: nn.Module, last: bool) -> AbstractContextManager[Any]:
@@ -164,6 +165,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def _sum_gradients(_state: None, bucket: Any) -> Any:
+def _sum(bucket: Any) -> Any:
     future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
     return future.then(lambda done: done.value()[0])
