@@ -7,7 +7,6 @@
 
 #include "attention_decoder/arguments.h"
 #include "attention_decoder/training.h"
-#include "common/huge_pages.h"
 
 namespace sgela::decoder {
 
@@ -75,9 +74,7 @@ struct Arguments {
 
   bool feeds_back() const { return settings.feedback && !teacher.has_value(); }
   Tensor empty(const std::vector<int64_t>& sizes) const {
-    const Tensor tensor = empty_beside(encoded, sizes, given.type());
-    prefer_huge_pages(tensor.mutable_data_ptr(), static_cast<size_t>(tensor.numel()) * sizeof(T));
-    return tensor;
+    return empty_beside(encoded, sizes, given.type());
   }
   Tensor empty_if(bool wanted, const std::vector<int64_t>& sizes) const {
     return empty(wanted ? sizes : std::vector<int64_t>{0});

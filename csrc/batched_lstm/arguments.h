@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "batched_lstm/lstm.h"
+#include "common/huge_pages.h"
 
 namespace sgela::lstm {
 
@@ -38,7 +39,11 @@ inline Tensor dense(const Tensor& tensor, ScalarType type) {
 }
 
 inline Tensor empty_beside(const Tensor& tensor, const std::vector<int64_t>& sizes, ScalarType type) {
-  return torch::stable::new_empty(tensor, sizes, type);
+  constexpr size_t kLarge = 4 << 20;
+  const Tensor empty = torch::stable::new_empty(tensor, sizes, type);
+  const size_t bytes = static_cast<size_t>(empty.numel()) * empty.element_size();
+  if (bytes >= kLarge && empty.is_cpu()) prefer_huge_pages(empty.mutable_data_ptr(), bytes);
+  return empty;
 }
 
 inline void check_sizes(const Tensor& tensor, const std::vector<int64_t>& sizes, const char* name) {

@@ -159,7 +159,6 @@ void update_cells(const LayerChunk<T>& it, Size step, Size vector, T* gates, Siz
       T* tape = it.forward.tape + shape.tape_gates(it.layer, it.group, window, now, unit);
       for (int i = 0; i < 4; ++i) store_up_to(tape + i * row, load(z + i * kLanes), units);
       store_up_to(tape + 4 * row, c, units);
-      store_up_to(it.forward.tape + shape.tape_h(it.layer, it.group, window, now) + unit, new_h, units);
     }
   }
 }
@@ -210,6 +209,11 @@ void run_layer(const LayerChunk<T>& it) {
       for (Size v = 0; v < count; ++v) update_cells(it, step, first + v, gates + v * kGates, stride, previous_h, h);
     }
     previous_h = h;
+    // As whole rows: single vectors of all windows, T K apart, would share a few sets of the cache.
+    for (Size r = 0; r < it.rows && it.forward.tape != nullptr; ++r) {
+      copy(h + r * padded, hidden,
+           it.forward.tape + shape.tape_h(it.layer, it.group, it.first_window + r, it.first_step + step));
+    }
   }
   copy(previous_h, it.rows * padded, it.h);
 }
