@@ -135,6 +135,7 @@ def onnx_export(module: nn.Module, example: Tensor) -> bytes:
     return made
 
 
+@functools.lru_cache(maxsize=2)
 def onnx_quantized(model: bytes, *, per_channel: bool) -> bytes:
     """ONNX Runtime's dynamic quantisation to 8-bit weights.
 
@@ -165,6 +166,7 @@ def onnx_quantized(model: bytes, *, per_channel: bool) -> bytes:
         return target.read_bytes()
 
 
+@functools.lru_cache(maxsize=2)
 def onnx_session(model: bytes, threads: int) -> Session:
     """ONNX Runtime with all its optimisations."""
     runtime = _imported("onnxruntime")
@@ -181,6 +183,7 @@ def onnx_session(model: bytes, threads: int) -> Session:
     return call
 
 
+@functools.lru_cache(maxsize=2)
 def openvino_session(model: bytes, threads: int) -> Session:
     """OpenVINO in float32, for latency."""
     openvino = _imported("openvino")

@@ -55,7 +55,13 @@ def build(choice: Choice) -> Suite:
                 device=choice.device,
                 clock="cpu",
                 memory=batch == min(batches),
-                settings={"B": batch, "variant": variant, "precision": choice.precision, **shape._asdict()},
+                settings={
+                    "B": batch,
+                    "variant": variant,
+                    "precision": choice.precision,
+                    "compiled": int(choice.grid == "full" or batch == min(batches)),
+                    **shape._asdict(),
+                },
             )
             cases.append(replace(case, cost=cost(shape, batch, variant, parameters_of(case))))
     return Suite(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgela_fast.benchmarks import others
 from sgela_fast.benchmarks.encoding_providers import config_of, windows_of
-from sgela_fast.benchmarks.harness.suite import Case, Job, Outputs, Provider
+from sgela_fast.benchmarks.harness.suite import Case, Job, Outputs, Provider, Unavailable
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import build_model
 from sgela_fast.reference.sgela import SGELA
@@ -89,7 +89,9 @@ def prepare_eager(case: Case) -> Job:
 
 
 def prepare_compiled(case: Case) -> Job:
-    """The reference's forward and backward passes and losses, compiled; one batch size at a time, as training has."""
+    """The reference's forward and backward passes and losses, compiled for one batch size, as training has."""
+    if not case.settings["compiled"]:
+        raise Unavailable("compiling takes a minute or more: --grid full does it for every size")
     model = _reference(config_of(case), case.device)
     return _job(model, others.compiled(_objective(model), "default", None), case)
 
