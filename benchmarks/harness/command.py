@@ -8,7 +8,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,7 @@ def _run_all(args: Any, command: str) -> None:
     choice = _choice(args)
     environment.set_up(args.device, args.precision, args.threads)
     failed, measured = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        # Compiling starts from nothing in every run, so that its time means the same each time; the processes that
-        # measure memory find what was compiled, and what else suites wrote, here.
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder, "compiled"))
-        os.environ[SCRATCH] = folder
-        if args.device == "cpu":  # the one core that it is pinned to
-            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    with _shared_folder(args.device):
         for name in args.suites or SUITES:
             try:
                 suite = _select(build(name, choice), args)
@@ -129,6 +124,28 @@ def _run_all(args: Any, command: str) -> None:
         raise SuiteFailed(f"{'; '.join(failed)}; run these suites alone to see more, or leave them out")
     if not measured:
         raise ConfigError("--select or --providers leaves nothing to run; see --list")
+
+
+@contextmanager
+def _shared_folder(device: str) -> Iterator[None]:
+    """A folder for what a run compiles and writes and its processes share, named in the environment.
+
+    Compiling starts from nothing in every run, so that its time means the same each time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = {SCRATCH: folder, "TORCHINDUCTOR_CACHE_DIR": str(Path(folder, "compiled"))}
+        if device == "cpu":  # the one core that it is pinned to
+            wanted["TORCHINDUCTOR_COMPILE_THREADS"] = os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def _measure(suite: Suite, args: Any, command: str) -> None:
@@ -182,7 +199,9 @@ def _compare(args: Any) -> None:
         raise ConfigError("the results have no case and provider in common; give two of the same suite")
     print(f"{worse} of {count} are regressions")
     if worse:
-        raise Regression(f"{worse} of {count} figures became slower than noise and --threshold permit")
+        raise Regression(
+            f"{worse} of {count} figures became slower than noise and --threshold permit; the table names them"
+        )
 
 
 class _Progress:
