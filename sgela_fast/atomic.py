@@ -95,20 +95,35 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], Any], *, size: int | None = None) -> None:
     """Call ``write`` with a binary file and put the result under ``path`` in one step.
+
+    Args:
+        path: the final name.
+        write: what fills the file.
+        size: bytes that must have arrived, if they are known.
 
     Raises:
         OutputError: the file cannot be written; the previous content of ``path`` is kept.
     """
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        write(file)
-        file.flush()
+    with replacing(path) as temporary:
+        with open_new(temporary) as file:
+            write(file)
+            file.flush()
+        # Some disks and file systems take less than they were given without saying so.
+        if size is not None and temporary.stat().st_size != size:
+            raise OSError(errno.EIO, "less arrived on the disk than was written")
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Open a new file for writing."""
+    return path.open("wb")
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` (UTF-8) in one step."""
-    write_file(path, lambda file: file.write(text.encode()))
+    content = text.encode()
+    write_file(path, lambda file: file.write(content), size=len(content))
 
 
 def write_json(path: Path, content: Any) -> None:

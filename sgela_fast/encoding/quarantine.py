@@ -37,7 +37,8 @@ def write_quarantine_table(folder: Path, table: pa.Table) -> None:
         return
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
-    write_file(folder / QUARANTINE, lambda file: file.write(buffer.getvalue()))
+    content = buffer.getvalue()
+    write_file(folder / QUARANTINE, lambda file: file.write(content), size=content.size)
 
 
 def read_quarantine(folder: Path) -> pa.Table:

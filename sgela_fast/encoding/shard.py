@@ -142,9 +142,9 @@ def _write_files(folder: Path, part: int, values: Array, table: pa.Table) -> Sha
     header = _npy_header(values)
     digest = hashlib.sha256(header)
     digest.update(values.data)
-    write_file(folder / values_name(part), lambda file: (file.write(header), file.write(values.data)))
-    write_file(folder / rows_name(part), lambda file: file.write(rows))
     size = len(header) + values.nbytes
+    write_file(folder / values_name(part), lambda file: (file.write(header), file.write(values.data)), size=size)
+    write_file(folder / rows_name(part), lambda file: file.write(rows), size=rows.size)
     return Shard(part, len(values), size, digest.hexdigest(), rows.size, hashlib.sha256(rows).hexdigest())
 
 
