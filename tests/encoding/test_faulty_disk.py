@@ -122,7 +122,7 @@ def test_short_and_slow_writes_change_nothing(
 
 
 @pytest.mark.parametrize("action", ["delete", "compact"])
-@pytest.mark.parametrize("after", [0, 2, 5, 9])
+@pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_change_on_a_full_disk_is_taken_back(
     archive: Archive, tiny_encoder: Encoder, tmp_path: Path, disk: Callable[[str, int], None], action: str, after: int
 ) -> None:
