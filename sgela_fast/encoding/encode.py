@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -208,12 +207,17 @@ def open_encoder(
     """
     device = choose_device(config.device, "encoding.device")
     if run is not None and untrained is None:
-        return Encoder.load(run, config.backend, device, **_precision(Encoder.load, config))
+        return Encoder.load(run, config.backend, device, precision=config.precision)
     if untrained is None or run is not None:
         raise ConfigError("give either --model RUN or --untrained VARIANT")
-    more = _precision(Encoder.untrained, config)
     return Encoder.untrained(
-        untrained, archive.layout, window, seed=seed, backend=config.backend, device=device, **more
+        untrained,
+        archive.layout,
+        window,
+        seed=seed,
+        backend=config.backend,
+        device=device,
+        precision=config.precision,
     )
 
 
@@ -246,7 +250,7 @@ class _Work:
             **encoder.describe(),
             "pooling": config.pooling,
             "dtype": config.dtype,
-            "precision": getattr(encoder.model, "precision", config.precision),
+            "precision": encoder.model.precision,
             "backend": getattr(choice, "name", config.backend),
             "device": encoder.device.type,
             "encoding": config.binding(),
@@ -309,15 +313,6 @@ class _Report:
 
 def _faults(receipt: Receipt) -> int:
     return sum(row["kind"] != SHORT for row in receipt.left_out)
-
-
-def _precision(function: Callable[..., Any], config: EncodingConfig) -> dict[str, Any]:
-    """The setting as an argument, where the encoder knows it."""
-    if "precision" in inspect.signature(function).parameters:
-        return {"precision": config.precision}
-    if config.precision != "fp32":
-        raise ConfigError(f"encoding.precision {config.precision!r} is not in this release; choose fp32")
-    return {}
 
 
 def _run(

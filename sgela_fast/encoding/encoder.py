@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sgela_fast.encoding.normalisation import center_index, find_origin, normali
 from sgela_fast.encoding.recordings import (
     Array,
     DType,
+    EncodeOptions,
     Encoding,
     Frames,
     Pooling,
@@ -35,10 +36,9 @@ from sgela_fast.encoding.recordings import (
     upload,
 )
 from sgela_fast.errors import CheckpointError, DataError
-from sgela_fast.models.config import SGELAConfig, Variant
+from sgela_fast.models.config import Backend, Precision, SGELAConfig, Variant
 from sgela_fast.models.device import choose_device
-from sgela_fast.models.sgela import Backend, build_model
-from sgela_fast.reference.sgela import SGELA
+from sgela_fast.models.sgela import SGELA, build_model
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout, get_layout
 from sgela_fast.skeletons.recording import Recording
@@ -52,7 +52,8 @@ class Encoder:
     """Turns skeleton frames into gait encodings.
 
     Attributes:
-        model: in evaluation mode.
+        model: in evaluation mode. :meth:`load` and :meth:`untrained` freeze it, so that its weights are packed once; in
+            one that is given unfrozen every call looks for changed weights.
         window: how recordings become windows.
         layout: joint layout that the model reads.
         model_hash: SHA-256 of the weights.
@@ -66,22 +67,31 @@ class Encoder:
     origin: str
 
     @classmethod
-    def load(cls, run: str | Path, backend: Backend = "auto", device: torch.device | str = "auto") -> Encoder:
+    def load(
+        cls,
+        run: str | Path,
+        backend: Backend = "auto",
+        device: torch.device | str = "auto",
+        *,
+        precision: Precision = "fp32",
+    ) -> Encoder:
         """The encoder of a run folder.
 
         Args:
             run: the folder.
             backend: ``auto``, ``reference`` or ``fused``.
             device: ``auto`` takes a CUDA device if there is one.
+            precision: of the model's arithmetic: ``fp32``; ``bf16``; ``int8`` on the CPU; ``tf32`` and ``fp16`` on CUDA
+                devices.
 
         Raises:
             CheckpointError: a file is missing, damaged or belongs to another model, or the model does not read
                 whole skeletons of the run's layout.
-            ConfigError: the backend or the device is not there.
+            ConfigError: backend, device or precision is not there.
         """
         if device in ("auto", "cuda"):
             device = choose_device(str(device), "device")
-        loaded = load_run(run, backend, device)
+        loaded = load_run(run, backend, device, precision=precision)
         config, layout = loaded.model_config, get_layout(loaded.layout)
         if config.axes != 3:
             raise CheckpointError(
@@ -93,7 +103,7 @@ class Encoder:
                 f"{loaded.path} holds a model of {config.joints} joints but names layout {layout.name!r}, which has "
                 f"{len(layout)}; restore its run.json"
             )
-        return cls(loaded.model, loaded.window, layout, loaded.model_hash, f"run folder {loaded.path}")
+        return cls(loaded.model.freeze(), loaded.window, layout, loaded.model_hash, f"run folder {loaded.path}")
 
     @classmethod
     def untrained(
@@ -105,6 +115,7 @@ class Encoder:
         seed: int = 0,
         backend: Backend = "auto",
         device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
     ) -> Encoder:
         """An encoder with fresh weights: the row that a trained one must beat.
 
@@ -113,7 +124,7 @@ class Encoder:
         """
         window = window or WindowConfig()
         config = SGELAConfig(variant=variant, frames=window.frames, joints=len(layout))
-        model = build_model(config, backend, seed=seed, device=device).eval()
+        model = build_model(config, backend, precision, seed=seed, device=device).eval().freeze()
         digest = hashlib.sha256(save({name: tensor.cpu() for name, tensor in model.state_dict().items()})).hexdigest()
         return cls(model, window, layout, digest, f"untrained {variant} variant, seed {seed}")
 
@@ -124,7 +135,7 @@ class Encoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the model reads."""
+        """Of the weights, and of the windows that the model reads."""
         return self.model.output_weight.dtype
 
     def with_stride(self, stride: int) -> Encoder:
@@ -172,57 +183,25 @@ class Encoder:
 
     @overload
     def encode(  # type: ignore[overload-overlap]  # arrays and lists are iterable too, but match first
-        self,
-        frames: np.ndarray | Recording,
-        *,
-        pooling: Pooling = ...,
-        dtype: DType = ...,
-        batch: int | None = ...,
-        details: Literal[False] = ...,
+        self, frames: np.ndarray | Recording, *, details: Literal[False] = ..., **options: Unpack[EncodeOptions]
     ) -> np.ndarray: ...
 
     @overload
-    def encode(
-        self,
-        frames: Tensor,
-        *,
-        pooling: Pooling = ...,
-        dtype: DType = ...,
-        batch: int | None = ...,
-        details: Literal[False] = ...,
-    ) -> Tensor: ...
+    def encode(self, frames: Tensor, *, details: Literal[False] = ..., **options: Unpack[EncodeOptions]) -> Tensor: ...
 
     @overload
     def encode(  # type: ignore[overload-overlap]
-        self,
-        frames: Frames,
-        *,
-        pooling: Pooling = ...,
-        dtype: DType = ...,
-        batch: int | None = ...,
-        details: Literal[True],
+        self, frames: Frames, *, details: Literal[True], **options: Unpack[EncodeOptions]
     ) -> Encoding: ...
 
     @overload
     def encode(  # type: ignore[overload-overlap]
-        self,
-        frames: list[Any] | tuple[Any, ...],
-        *,
-        pooling: Pooling = ...,
-        dtype: DType = ...,
-        batch: int | None = ...,
-        details: bool = ...,
+        self, frames: list[Any] | tuple[Any, ...], *, details: bool = ..., **options: Unpack[EncodeOptions]
     ) -> list[Any]: ...
 
     @overload
     def encode(
-        self,
-        frames: Iterable[Any],
-        *,
-        pooling: Pooling = ...,
-        dtype: DType = ...,
-        batch: int | None = ...,
-        details: bool = ...,
+        self, frames: Iterable[Any], *, details: bool = ..., **options: Unpack[EncodeOptions]
     ) -> Iterator[Any]: ...
 
     def encode(

@@ -9,7 +9,7 @@ from torch import Tensor
 from sgela_fast.encoding.normalisation import center_index, normalise
 from sgela_fast.encoding.recordings import Array, Pooling, require_batch, require_pooling, require_skeletons
 from sgela_fast.errors import DataError
-from sgela_fast.reference.sgela import SGELA
+from sgela_fast.models.sgela import SGELA
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout
 
@@ -54,9 +54,7 @@ class LatencyEncoder:
         self._device, self._dtype = model.output_weight.device, model.output_weight.dtype
         self._raw = torch.zeros(batch, *self._shape)
         self._in_numpy = self._raw.numpy()
-        freeze = getattr(model, "freeze", None)
-        if callable(freeze):
-            freeze()
+        model.freeze()
         for count in {1, batch}:
             self._encode(self._raw[:count])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -22,6 +22,14 @@ DType: TypeAlias = torch.dtype | str | type[np.floating] | np.dtype
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16}
+
+
+class EncodeOptions(TypedDict, total=False):
+    """Options of :meth:`Encoder.encode` that do not change what kind of result it returns."""
+
+    pooling: Pooling
+    dtype: DType
+    batch: int | None
 
 
 class Encoding(NamedTuple):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from sgela_fast.checkpoints.run_folder import write_run
 from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.normalisation import find_origin, normalise
 from sgela_fast.encoding.recordings import Encoding, upload
 from sgela_fast.errors import ConfigError, DataError
-from sgela_fast.models.config import SGELAConfig
-from sgela_fast.models.sgela import build_model
+from sgela_fast.models.config import SGELAConfig, Variant
+from sgela_fast.models.sgela import build_model, choose_backend
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import get_layout
 from sgela_fast.skeletons.recording import Recording
@@ -22,6 +24,7 @@ from sgela_fast.skeletons.windows import center_frames, missing_joints, origin_j
 
 KINECT = get_layout("kinect-v1")
 WINDOW = WindowConfig(trim=2)
+needs_kernels = pytest.mark.skipif(choose_backend("auto").name != "fused", reason="the compiled kernels are not there")
 WIDTH = 24  # 3 axes of 8 hidden units
 
 
@@ -298,3 +301,34 @@ def test_details_come_as_a_named_tuple(encoder: Encoder) -> None:
     assert [type(one) for one in found] == [Encoding, Encoding]
     assert found[0].valid.dtype == np.bool_
     assert found[0].starts.tolist() == list(range(2, 23, 3))
+
+
+@needs_kernels
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_the_fused_kernels_give_a_window_the_same_bits_in_any_batch(variant: Variant) -> None:
+    encoder = Encoder.untrained(variant, KINECT, WINDOW, backend="fused")
+    assert encoder.model.frozen
+    recordings = [walk(frames, seed) for seed, frames in enumerate((60, 11, 23))]
+    expected = encoder.encode(recordings)
+    for batch in (1, 2, 7):
+        for found, wanted in zip(encoder.encode(recordings, batch=batch), expected, strict=True):
+            assert np.array_equal(found, wanted)
+
+
+@needs_kernels
+def test_a_run_is_loaded_at_the_precision_that_is_asked_for(tmp_path: Path) -> None:
+    model = build_model(SGELAConfig(hidden=32), seed=3)
+    write_run(tmp_path, model, window=WINDOW, layout="kinect-v1")
+    joints = walk(40)
+    exact = Encoder.load(tmp_path, "fused", "cpu").encode(joints)
+    reference = Encoder.load(tmp_path, "reference", "cpu").encode(joints)
+    np.testing.assert_allclose(exact, reference, atol=1e-6)
+    for precision in ("bf16", "int8"):
+        encoder = Encoder.load(tmp_path, device="cpu", precision=precision)  # type: ignore[arg-type]
+        assert encoder.model.precision == precision
+        rounded = encoder.encode(joints)
+        assert not np.array_equal(rounded, exact)
+        cosines = (rounded * exact).sum(-1) / np.linalg.norm(rounded, axis=-1) / np.linalg.norm(exact, axis=-1)
+        assert cosines.min() > 0.99
+    with pytest.raises(ConfigError, match="fp16"):
+        Encoder.load(tmp_path, device="cpu", precision="fp16")

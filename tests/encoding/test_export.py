@@ -17,7 +17,7 @@ from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.export import METADATA, export
 from sgela_fast.errors import ConfigError, DataError, MissingDependencyError, OutputError
 from sgela_fast.models.config import SGELAConfig
-from sgela_fast.models.sgela import build_model
+from sgela_fast.models.sgela import build_model, choose_backend
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import get_layout
 
@@ -122,6 +122,20 @@ def test_every_kind_of_model_can_be_exported(tmp_path: Path, variant: str, atten
     program = torch.export.load(export(encoder, tmp_path / "encoder.pt2")).module()
     with torch.no_grad():
         assert np.array_equal(program(torch.from_numpy(windows)).numpy(), encoder.encode_windows(windows))
+
+
+@pytest.mark.skipif(choose_backend("auto").name != "fused", reason="the compiled kernels are not there")
+@pytest.mark.parametrize(("variant", "attention"), [("paper", "las"), ("official", "none")])
+def test_a_program_of_fused_ops_gives_the_fused_encoders_bits(tmp_path: Path, variant: str, attention: str) -> None:
+    config = SGELAConfig(frames=3, hidden=8, variant=variant, attention=attention)  # type: ignore[arg-type]
+    fused = build_model(config, "fused", seed=3).eval().freeze()
+    encoder = Encoder(fused, WindowConfig(frames=3), get_layout("kinect-v1"), "abc123", "test")
+    program = torch.export.load(export(encoder, tmp_path / "encoder.pt2", backend="fused"))
+    assert any("sgela_fast" in str(node.target) for node in program.graph.nodes)
+    for batch in (1, 2, 7):
+        windows = raw_windows(batch)
+        found = program.module()(torch.from_numpy(windows)).numpy()
+        assert np.array_equal(found, encoder.encode_windows(windows)), batch
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.stream import StreamedWindow, StreamEncoder
 from sgela_fast.errors import ConfigError, DataError
 from sgela_fast.models.config import SGELAConfig
-from sgela_fast.models.sgela import build_model
+from sgela_fast.models.sgela import build_model, choose_backend
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import get_layout
 
@@ -176,3 +176,11 @@ def test_what_does_not_fit_is_refused_and_leaves_no_trace(encoder: Encoder) -> N
 def test_settings_out_of_range_are_refused(encoder: Encoder, settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         StreamEncoder(encoder, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(choose_backend("auto").name != "fused", reason="the compiled kernels are not there")
+def test_with_the_fused_kernels_a_stream_gives_the_bits_of_a_batch() -> None:
+    encoder = Encoder.untrained("official", KINECT, WindowConfig(trim=0), backend="fused")
+    joints = walk(40)
+    found = pushed(StreamEncoder(encoder), joints)
+    assert np.array_equal(np.stack([window.ages for window in found]), encoder.encode(joints))
