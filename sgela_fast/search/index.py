@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +24,7 @@ from sgela_fast.search.queries import Queries, source_of
 from sgela_fast.search.result import SearchResult
 from sgela_fast.search.rows import FileRows, Positions, Rows, StoreRows, prepared
 from sgela_fast.search.thresholds import saved_threshold
-from sgela_fast.search.units import texts, units_of
+from sgela_fast.search.units import Units, coded, units_of
 
 Advance = Callable[[int], None]
 
@@ -51,6 +52,7 @@ class Index:
         self.kept = not isinstance(rows, StoreRows) or approximation is not None
         self.recalls = recalls or {}
         self.recall = list(self.recalls.values())[-1] if self.recalls else None
+        self._units: tuple[tuple[Level, int], Units] | None = None
         self.numbers: Positions = store.table["window"].to_numpy().astype(np.int64)
 
     @classmethod
@@ -196,7 +198,7 @@ class Index:
         chosen = saved_threshold(self, level, best, sequence) if threshold == "calibrated" else None
         vectors = self.prepared(queries)
         allowed = chosen_windows(self.store, where)
-        units = units_of(self.store.table, level, sequence)
+        units = self._units_of(level, sequence)
         hidden = [] if include_own else self._own(queries)
         approximation = None if exact else self._worthwhile(allowed)
         find = Finder(self.rows, self.numbers, allowed, self.config.metric, approximation, self.config.tile_mb, advance)
@@ -246,14 +248,26 @@ class Index:
             )
         return rows
 
+    @cached_property
+    def _recordings(self) -> tuple[Positions, list[str]]:
+        return coded(self.store.table, "recording")
+
+    def _units_of(self, level: Level, sequence: int) -> Units:
+        """Units of a level, those of the last search if they are the same."""
+        key = (level, sequence if level == "sequence" else 0)
+        if self._units is None or self._units[0] != key:
+            self._units = key, units_of(self.store.table, level, sequence)
+        return self._units[1]
+
     def _own(self, queries: Queries) -> list[Exclusion]:
         """Hide each query's own recording, where it comes from what the store was encoded from."""
         if queries.source != source_of(self.store):
             return []
-        recordings = texts(self.store.table, "recording")
+        codes, names = self._recordings
+        code_of = {name: code for code, name in enumerate(names)}
         found = []
         for group, name in enumerate(queries.names):
-            rows = np.flatnonzero(recordings == name)
+            rows = np.flatnonzero(codes == code_of.get(name, -1))
             if len(rows):
                 found.append(Exclusion(np.flatnonzero(queries.groups == group), rows))
         return found

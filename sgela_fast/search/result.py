@@ -14,7 +14,7 @@ from sgela_fast.encoding.store import Store
 from sgela_fast.search.config import Metric
 from sgela_fast.search.nearest import Scores
 from sgela_fast.search.rows import Positions
-from sgela_fast.search.units import Units, texts
+from sgela_fast.search.units import Units, coded
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,6 @@ class SearchResult:
     def _recordings(self) -> NDArray[np.int64]:
         """Recordings of each unit."""
         codes = self.units.codes
-        recordings = np.unique(texts(self.store.table, "recording"), return_inverse=True)[1]
+        recordings = coded(self.store.table, "recording")[0]
         pairs = np.unique(np.stack([codes, recordings])[:, codes >= 0], axis=1)
         return np.bincount(pairs[0], minlength=len(self.units)).astype(np.int64)

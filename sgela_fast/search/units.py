@@ -42,11 +42,16 @@ class Units:
         return len(self.first)
 
 
+def coded(table: pa.Table, name: str) -> tuple[Positions, list[str]]:
+    """A column of text as codes ``(N,)`` and what they stand for; a missing entry is an empty text."""
+    encoded = table[name].cast("string").fill_null("").combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
+
+
 def texts(table: pa.Table, name: str) -> NDArray[np.str_]:
     """A column as text, missing entries empty."""
-    encoded = table[name].cast("string").fill_null("").combine_chunks().dictionary_encode()
-    distinct = np.array([*encoded.dictionary.to_pylist(), ""], np.str_)
-    return distinct[encoded.indices.to_numpy(zero_copy_only=False)]
+    codes, names = coded(table, name)
+    return np.array([*names, ""], np.str_)[codes]
 
 
 def units_of(table: pa.Table, level: Level, sequence: int = 10) -> Units:
@@ -59,22 +64,20 @@ def units_of(table: pa.Table, level: Level, sequence: int = 10) -> Units:
             belong nowhere) or ``window``.
         sequence: windows of a sequence.
     """
-    persons = texts(table, "person")
     numbers = table["window"].to_numpy().astype(np.int64)
     if level == "window":
-        keys = np.arange(len(table))
-    elif level == "person":
-        keys = np.unique(persons, return_inverse=True)[1].astype(np.int64)
+        return Units(level, np.arange(len(table)), np.arange(len(table)))
+    persons, names = coded(table, "person")
+    if level == "person":
+        keys = persons
     else:
-        recordings = texts(table, "recording")
-        pairs = np.stack([np.unique(column, return_inverse=True)[1] for column in (recordings, persons)])
-        keys = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        keys = coded(table, "recording")[0] * max(1, len(names)) + persons
         if level == "sequence":
             order = np.lexsort((numbers, table["window_start"].to_numpy(), keys))
             place = np.empty(len(order), np.int64)
             place[order] = np.arange(len(order)) - np.searchsorted(keys[order], keys[order])
-            keys = np.unique(np.stack([keys, place // sequence]), axis=1, return_inverse=True)[1].reshape(-1)
-    belongs = persons != "" if level == "person" else np.ones(len(table), np.bool_)
+            keys = keys * (len(order) + 1) + place // sequence
+    belongs = persons != names.index("") if level == "person" and "" in names else np.ones(len(table), np.bool_)
     rows = np.flatnonzero(belongs)
     by_number = rows[np.argsort(numbers[rows], kind="stable")]
     _, at, inverse = np.unique(keys[by_number], return_index=True, return_inverse=True)

@@ -333,3 +333,25 @@ def test_a_query_file_is_read_without_code(tmp_path: Path) -> None:
     for name, sentence in (("objects", "cannot be read"), ("several", "several arrays"), ("none", "cannot be read")):
         with pytest.raises(DataError, match=sentence):
             Queries.of_file(tmp_path / f"{name}.npy")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+def test_narrow_stores_are_searched_as_they_are(make_store: Any, dtype: str) -> None:
+    store = make_store(persons=12, dtype=dtype)
+    values = store.values().astype(np.float64)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    for index in (Index.open(store), Index.build(store), Index.build(store, IndexConfig(kind="ivf", recall=1.0))):
+        found = index.search("p1_0", 3, include_own=True)
+        np.testing.assert_allclose(found.scores, -np.sort(-(values[18:24] @ values.T))[:, :3], atol=1e-6)
+
+
+def test_deleting_a_person_removes_the_index(make_store: Any) -> None:
+    from sgela_fast.cli.main import main
+
+    store = make_store()
+    Index.build(store, IndexConfig(kind="ivf"))
+    assert main(["store", "delete", str(store.path), "--person", "p1"]) == 0
+    assert not (store.path / "index").exists()
+    found = Index.open(store.path).search("p2_0", 100)
+    assert "p1" not in found.table["person"].to_pylist()
+    assert found.rows.max() < len(Store(store.path))
