@@ -34,6 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "models",
         "ops",
         "reference",
+        "search",
         "skeletons",
         "training",
     ),

@@ -19,6 +19,7 @@ SUITES = {
     "attention_decoder": "the decoding loop from encoded states to gait encodings",
     "encoding": "windows in memory to gait encodings: the whole model",
     "training_step": "one training step: forward, losses, backward, optimiser",
+    "search": "the ten nearest of many windows, exhaustive and approximate",
     "end_to_end": "an archive on disk to a store of gait encodings on disk",
 }
 

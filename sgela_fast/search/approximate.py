@@ -24,7 +24,7 @@ from sgela_fast.search.nearest import Exclusion, Scores, nearest, ranked_pairs, 
 from sgela_fast.search.rows import Positions, Rows
 
 RECALL_AT = 10
-_TRAINING_ROWS = 64  # for each inverted list; FAISS warns below 39 and takes no more than 256
+_TRAINING_ROWS = 40  # for each inverted list; FAISS warns below 39
 _HNSW_CONSTRUCTION = 80
 _HNSW_LARGEST = 4096
 

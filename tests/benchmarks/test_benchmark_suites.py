@@ -46,7 +46,7 @@ def rows(*names: str) -> list[object]:
 
 @pytest.mark.parametrize(
     ("suite", "provider", "case"),
-    rows("batched_lstm", "attention_decoder", "encoding", "training_step", "end_to_end"),
+    rows("batched_lstm", "attention_decoder", "encoding", "training_step", "search", "end_to_end"),
 )
 def test_every_provider_gives_the_answer_it_is_held_to_or_says_why_not(
     suite: Suite, provider: Provider, case: Case
