@@ -42,3 +42,8 @@ class Interrupted(SgelaError):
     """The user stopped the job; what was finished is on disk and the job can be resumed."""
 
     exit_code = 130
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, on one line."""
+    return " ".join(str(error).split())

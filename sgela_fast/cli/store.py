@@ -58,7 +58,7 @@ def run(args: Namespace) -> None:
 def _info(path: str, args: Namespace) -> None:
     import pyarrow.compute as pc
 
-    from sgela_fast.encoding.shard import read_rows
+    from sgela_fast.encoding.shard import read_names
     from sgela_fast.encoding.store import Store
 
     store = Store(path)
@@ -78,7 +78,7 @@ def _info(path: str, args: Namespace) -> None:
         "precision": store.info.get("precision"),
         "archive": store.info.get("archive"),
         "changes": store.info.get("changes", []),
-        "columns": read_rows(store.path, store.parts[0]).column_names,
+        "columns": read_names(store.path, store.parts[0]),
     }
     if args.json:
         print(json.dumps(facts, indent=2))

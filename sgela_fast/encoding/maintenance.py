@@ -31,7 +31,7 @@ from sgela_fast.encoding.schema import (
     rows_schema,
     values_name,
 )
-from sgela_fast.encoding.shard import Shard, read_rows, write_shard_table
+from sgela_fast.encoding.shard import Shard, read_names, read_rows, write_shard_table
 from sgela_fast.encoding.storage import NUMPY
 from sgela_fast.encoding.store import Store
 from sgela_fast.errors import DataError, OutputError
@@ -277,7 +277,7 @@ def _require_comparable(stores: Sequence[Store]) -> None:
 
 
 def _text_columns(store: Store) -> list[str]:
-    return [name for name in read_rows(store.path, store.parts[0]).column_names if name not in RESERVED]
+    return [name for name in read_names(store.path, store.parts[0]) if name not in RESERVED]
 
 
 def _origin(store: Store) -> dict[str, Any]:

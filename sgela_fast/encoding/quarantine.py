@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from sgela_fast.atomic import write_file
 from sgela_fast.encoding.schema import AGAIN, QUARANTINE, QUARANTINE_SCHEMA
-from sgela_fast.errors import DataError
+from sgela_fast.errors import DataError, one_line
 
 SHORT = "short"  # not at fault, only shorter than one window
 
@@ -53,4 +53,4 @@ def read_quarantine(folder: Path) -> pa.Table:
     try:
         return pq.read_table(path).select(QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); {AGAIN}") from error
+        raise DataError(f"{path} cannot be read ({one_line(error)}); {AGAIN}") from error

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from sgela_fast.atomic import write_file, write_json
 from sgela_fast.encoding.schema import REBUILD, VALUES_CHECKSUM, receipt_name, rows_name, rows_schema, values_name
 from sgela_fast.encoding.storage import NUMPY, Array
-from sgela_fast.errors import DataError
+from sgela_fast.errors import DataError, one_line
 
 _CHUNK = 1 << 22
 
@@ -158,7 +158,20 @@ def read_rows(folder: Path, part: int, columns: Sequence[str] | None = None) -> 
     try:
         return pq.read_table(path, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); {REBUILD}") from error
+        raise DataError(f"{path} cannot be read ({one_line(error)}); {REBUILD}") from error
+
+
+def read_names(folder: Path, part: int) -> list[str]:
+    """Names of the columns of a part's table.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / rows_name(part)
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({one_line(error)}); {REBUILD}") from error
 
 
 def open_values(folder: Path, part: int, shape: tuple[int, ...], dtype: str) -> Array:
@@ -171,7 +184,7 @@ def open_values(folder: Path, part: int, shape: tuple[int, ...], dtype: str) -> 
     try:
         values: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, KeyError) as error:
-        raise DataError(f"{path} cannot be read ({error}); {REBUILD}") from error
+        raise DataError(f"{path} cannot be read ({one_line(error)}); {REBUILD}") from error
     if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != NUMPY[dtype]:
         found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "an archive of arrays"
         raise DataError(f"{path} holds {found} where {dtype} {shape} is needed; {REBUILD}")

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sgela_fast.encoding.schema import RESERVED
-from sgela_fast.errors import DataError, SgelaError
+from sgela_fast.errors import DataError, SgelaError, one_line
 from sgela_fast.skeletons.archive import Archive
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.shards import CHECKSUM, FIXED_COLUMNS, Row, checksum, frames_name, rows_name, table_rows
@@ -87,7 +87,7 @@ class Source:
         try:
             lengths = np.asarray(table.column("frames").to_numpy(), np.int64)
         except (pa.ArrowException, ValueError, TypeError) as error:
-            raise DataError(f"{file} cannot be read ({error}); convert the source again") from error
+            raise DataError(f"{file} cannot be read ({one_line(error)}); convert the source again") from error
         if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) < 1 << 40:
             raise DataError(f"{file} cannot be read (impossible numbers of frames); convert the source again")
         return lengths

@@ -47,9 +47,9 @@ from sgela_fast.encoding.schema import (
     rows_name,
     values_name,
 )
-from sgela_fast.encoding.shard import Shard, file_sha256, open_values, read_rows, values_sha256, write_shard
+from sgela_fast.encoding.shard import Shard, file_sha256, open_values, read_names, read_rows, values_sha256, write_shard
 from sgela_fast.encoding.storage import Array, pack, unpack
-from sgela_fast.errors import DataError, OutputError
+from sgela_fast.errors import DataError, OutputError, one_line
 
 Rows = NDArray[np.integer[Any]] | NDArray[np.bool_]
 
@@ -141,18 +141,18 @@ class Store:
         Raises:
             DataError: a part's table is damaged, or there is no such column.
         """
+        known = read_names(self.path, self.parts[0]) if names else []
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise DataError(f"{self.path} has no column {missing[0]!r}; see `sgela-fast store info {self.path}`")
         parts = [read_rows(self.path, part, names or None) for part in self.parts]
         for part, table, count in zip(self.parts, parts, self._counts, strict=True):
             if table.num_rows != count:
                 raise DataError(f"{self.path / rows_name(part)} has {table.num_rows} rows, not {count}; {REBUILD}")
         try:
-            whole = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+            return pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
         except pa.ArrowException as error:
-            raise DataError(f"the tables of {self.path} do not fit together ({error}); {AGAIN}") from error
-        missing = [name for name in names if name not in whole.column_names]
-        if missing:
-            raise DataError(f"{self.path} has no column {missing[0]!r}; see `sgela-fast store info {self.path}`")
-        return whole
+            raise DataError(f"the tables of {self.path} do not fit together ({one_line(error)}); {AGAIN}") from error
 
     @cached_property
     def quarantine(self) -> pa.Table:
@@ -282,7 +282,7 @@ class Store:
         try:
             return int(pq.read_metadata(path).num_rows)
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path} cannot be read ({error}); {AGAIN}") from error
+            raise DataError(f"{path} cannot be read ({one_line(error)}); {AGAIN}") from error
 
     @staticmethod
     def _raise_first(faults: Iterator[str | None]) -> None:

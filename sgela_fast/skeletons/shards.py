@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sgela_fast.errors import DataError
+from sgela_fast.errors import DataError, one_line
 from sgela_fast.skeletons.layouts import Layout
 from sgela_fast.skeletons.recording import Recording, lost_joints
 
@@ -106,7 +106,7 @@ def count_shard_rows(path: Path, shard: int) -> int:
 
 
 def _damaged(file: Path, error: Exception) -> DataError:
-    return DataError(f"{file} cannot be read ({error}); convert the source again")
+    return DataError(f"{file} cannot be read ({one_line(error)}); convert the source again")
 
 
 def open_shard_frames(path: Path, shard: int, rows: Sequence[Row], layout: Layout) -> np.ndarray:
@@ -119,7 +119,7 @@ def open_shard_frames(path: Path, shard: int, rows: Sequence[Row], layout: Layou
     try:
         frames: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{file} cannot be read ({error}); convert the source again") from error
+        raise DataError(f"{file} cannot be read ({one_line(error)}); convert the source again") from error
     needed = sum(row.frames for row in rows)
     if frames.dtype != np.float32 or frames.shape != (needed, len(layout), 3):
         raise DataError(
