@@ -7,7 +7,7 @@ next in training (section 4.1). Nothing is cut across recordings.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,16 +120,29 @@ class WindowIndex:
         return len(self.starts)
 
 
-def index_windows(archive: Archive, rows: Sequence[Row], config: WindowConfig) -> WindowIndex:
+def index_windows(
+    archive: Archive,
+    rows: Sequence[Row],
+    config: WindowConfig,
+    make_room: Callable[[tuple[int, int, int]], np.ndarray] | None = None,
+) -> WindowIndex:
     """Centre the frames of ``rows`` and locate their windows; windows with a lost joint are left out.
 
-    The frames are held in memory (240 bytes a frame): training visits them in random order many times.
+    The frames are held in one array (240 bytes a frame for 20 joints): training visits them in random order many times.
+
+    Args:
+        archive: the archive.
+        rows: recordings to cut.
+        config: how.
+        make_room: makes the array for the frames, float32, from its shape; in memory if ``None``.
 
     Raises:
         DataError: not one window can be cut.
     """
     warn_if_not_centered(config)
-    pieces: list[np.ndarray] = []
+    total = sum(row.frames for row in rows if len(config.starts(row.frames)))
+    shape = (total, len(archive.layout), 3)
+    frames = np.empty(shape, np.float32) if make_room is None else make_room(shape)  # (N, J, 3)
     starts: list[np.ndarray] = []
     owner: list[np.ndarray] = []
     short: list[str] = []
@@ -143,7 +156,7 @@ def index_windows(archive: Archive, rows: Sequence[Row], config: WindowConfig) -
         valid = valid_windows(usable_frames(joints), mine, config.frames)
         skipped += int((~valid).sum())
         # A lost joint must not reach the centring as a number; its windows are gone already.
-        pieces.append(np.nan_to_num(center_frames(joints, archive.layout, config.center)))
+        frames[first : first + row.frames] = np.nan_to_num(center_frames(joints, archive.layout, config.center))
         starts.append(first + mine[valid])
         owner.append(np.full(int(valid.sum()), index, np.int64))
         first += row.frames
@@ -158,7 +171,7 @@ def index_windows(archive: Archive, rows: Sequence[Row], config: WindowConfig) -
             f"trimmed ends of {config.trim}; lower window.trim or window.frames"
         )
     return WindowIndex(
-        frames=np.ascontiguousarray(np.concatenate(pieces), np.float32),
+        frames=frames,
         starts=np.concatenate(starts),
         recording=np.concatenate(owner),
         rows=rows,

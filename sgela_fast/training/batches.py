@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sgela_fast.atomic import writing
 from sgela_fast.errors import DataError
 from sgela_fast.skeletons.archive import Archive, Row
 from sgela_fast.skeletons.config import WindowConfig
@@ -21,14 +27,16 @@ class Windows:
     Args:
         index: where the windows lie.
         length: frames of a window T.
-        device: where batches are wanted; the frames are uploaded once.
+        device: where batches are wanted; frames in memory are uploaded once, those in a file batch by batch.
     """
 
     def __init__(self, index: WindowIndex, length: int, device: torch.device) -> None:
-        self.index = index
-        self.frames = torch.from_numpy(index.frames).to(device)  # (N, J, A)
-        self.starts = torch.from_numpy(index.starts).to(device)  # (windows,)
-        self._steps = torch.arange(length, device=device)
+        self.index, self.device = index, device
+        self.in_file = isinstance(index.frames, np.memmap)
+        place = torch.device("cpu") if self.in_file else device
+        self.frames = torch.from_numpy(index.frames).to(place)  # (N, J, A)
+        self.starts = torch.from_numpy(index.starts).to(place)  # (windows,)
+        self._steps = torch.arange(length, device=place)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -45,8 +53,27 @@ class Windows:
         axes = self.frames.shape[-1]
         frames = self.starts[windows.to(self.starts.device)][..., None] + self._steps  # (B, T) or (A, B, T)
         if windows.ndim == 1:
-            return self.frames[frames].movedim(-1, 0)  # (B, T, J, A) -> (A, B, T, J)
-        return torch.stack([self.frames[frames[axis], :, axis] for axis in range(axes)])
+            batch = self.frames[frames].movedim(-1, 0)  # (B, T, J, A) -> (A, B, T, J)
+        else:
+            batch = torch.stack([self.frames[frames[axis], :, axis] for axis in range(axes)])
+        if batch.device == self.device:
+            return batch
+        return batch.contiguous().pin_memory().to(self.device, non_blocking=True)
+
+    def fetch(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Cut one batch after the other; frames in a file are read by a thread while the batch before is computed."""
+        if not self.in_file:
+            yield from map(self.gather, batches)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            coming: Future[Tensor] | None = None
+            for batch in batches:
+                following = reader.submit(self.gather, batch)
+                if coming is not None:
+                    yield coming.result()
+                coming = following
+            if coming is not None:
+                yield coming.result()
 
 
 class Order:
@@ -103,8 +130,42 @@ def split_rows(archive: Archive, config: TrainingConfig) -> tuple[list[Row], lis
 
 
 def load_windows(
-    archive: Archive, rows: Sequence[Row], window: WindowConfig, device: torch.device
+    archive: Archive, rows: Sequence[Row], window: WindowConfig, device: torch.device, memory_gb: float = 0.0
 ) -> tuple[Windows, WindowIndex]:
-    """Index the windows of ``rows`` and upload their frames."""
-    index = index_windows(archive, rows, window)
+    """Index the windows of ``rows`` and upload their frames.
+
+    Args:
+        archive: the archive.
+        rows: recordings to cut.
+        window: how.
+        device: where batches are wanted.
+        memory_gb: frames that take more than so many GiB are kept in a temporary file instead; 0 stands for half of
+            the machine's memory.
+
+    Raises:
+        DataError: not one window can be cut.
+        OutputError: the temporary file cannot be written.
+    """
+    limit = memory_gb * 2**30 or _machine_memory() / 2
+
+    def make_room(shape: tuple[int, int, int]) -> np.ndarray:
+        return np.empty(shape, np.float32) if 4 * math.prod(shape) <= limit else array_in_file(shape)
+
+    index = index_windows(archive, rows, window, make_room)
     return Windows(index, window.frames, device), index
+
+
+def array_in_file(shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array in an unnamed file of the temporary folder (TMPDIR), which is gone with the array.
+
+    Raises:
+        OutputError: the file cannot be made so large.
+    """
+    with writing(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
+        # Now rather than at the first write to a page that the disk has no room for, which would kill the process.
+        os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
+        return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -29,6 +29,7 @@ MAY_CHANGE = (
     "device",
     "backend",
     "threads",
+    "memory_gb",
     "checkpoint_every",
     "keep_checkpoints",
     "log_every",

@@ -43,6 +43,8 @@ class TrainingConfig:
         precision: ``fp32``, ``tf32`` (CUDA devices), ``bf16`` or ``fp16`` (products under autocast; ``fp16`` on CUDA
             devices, with the loss scaled). Weights and optimiser are float32 in all of them.
         threads: CPU threads; 0 leaves torch's own choice.
+        memory_gb: frames that take more than so many GiB are kept in a temporary file and read batch by batch; 0
+            stands for half of the machine's memory.
         checkpoint_every: optimiser steps between checkpoints.
         keep_checkpoints: how many checkpoints are kept, newest first.
         log_every: optimiser steps between log entries.
@@ -71,6 +73,7 @@ class TrainingConfig:
     backend: Backend = "auto"
     precision: TrainingPrecision = "fp32"
     threads: int = 0
+    memory_gb: float = 0.0
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     log_every: int = 50
@@ -94,7 +97,9 @@ class TrainingConfig:
         )
         require_at_least("training", self, 1, "epochs", "batch", "accumulate")
         require_at_least("training", self, 1, "checkpoint_every", "keep_checkpoints", "log_every")
-        require_at_least("training", self, 0, "max_steps", "budget_minutes", "momentum", "clip", "seed", "threads")
+        require_at_least(
+            "training", self, 0, "max_steps", "budget_minutes", "momentum", "clip", "seed", "threads", "memory_gb"
+        )
         require_positive("training", self, "learning_rate")
         if not 0 <= self.validation < 1:
             raise ConfigError(f"training.validation is {self.validation}; it must be in [0, 1)")

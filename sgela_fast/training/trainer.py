@@ -197,13 +197,14 @@ class _Job:
         announce(_describe(self.device, self.model, config, ranks.size))
 
         rows, aside = split_rows(self.archive, config)
-        windows, index = load_windows(self.archive, rows, self.window, self.device)
+        windows, index = load_windows(self.archive, rows, self.window, self.device, config.memory_gb)
         notes = _notes(index.short_recordings, index.skipped_windows)
         watched = self._watched(aside, notes)
         order = Order(len(windows), self.config.axes, config)
         announce(
             f"{len(rows)} recordings, {len(windows):,} windows, {order.batches:,} steps an epoch; "
             f"{len(aside)} recordings kept aside to watch the loss"
+            + ("; frames in a temporary file" if windows.in_file else "")
         )
         self.optimiser = build_optimiser(self.model, config)
         self.scaler = build_scaler(self.device, config.precision)
@@ -266,10 +267,10 @@ class _Job:
         # All processes end together, by what the leading one's clock and anybody's signals say.
         spent = self._ending(stop=False)[1]
         with StopRequest() as stop:
-            for batch in self._batches(plan.order, plan.total):
+            for batch in plan.windows.fetch(self._batches(plan.order, plan.total)):
                 if spent:
                     return "out of budget"
-                losses, norm = self._step(plan.windows.gather(self.ranks.share(batch)))
+                losses, norm = self._step(batch)
                 self.state["step"] += 1
                 step = self.state["step"]
                 self.state["seconds"] = time.monotonic() - start
@@ -301,7 +302,7 @@ class _Job:
         while step < total:
             epoch, first = divmod(step, order.batches)
             for batch in order.epoch(epoch)[first : first + total - step]:
-                yield batch
+                yield self.ranks.share(batch)
                 step += 1
 
     def _ending(self, stop: bool) -> tuple[bool, bool]:

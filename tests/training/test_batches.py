@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from sgela_fast.errors import DataError
+from sgela_fast.errors import DataError, OutputError
 from sgela_fast.skeletons.archive import Archive
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.windows import index_windows
-from sgela_fast.training.batches import Order, Windows, split_rows
+from sgela_fast.training.batches import Order, Windows, array_in_file, load_windows, split_rows
 from sgela_fast.training.config import TrainingConfig
+from sgela_fast.training.trainer import train
 
 CPU = torch.device("cpu")
 
@@ -135,3 +137,35 @@ def test_frames_with_lost_joints_are_in_no_window(make_archive: Callable[..., Ar
     assert torch.isfinite(batch).all()
     offsets = torch.from_numpy(index.starts) % 24
     assert not torch.any((offsets <= 10) & (offsets + 6 > 10))
+
+
+def test_frames_in_a_file_give_the_same_batches_read_ahead(archive: Archive) -> None:
+    held, _ = load_windows(archive, archive.rows, WindowConfig(trim=0), CPU)
+    filed, index = load_windows(archive, archive.rows, WindowConfig(trim=0), CPU, memory_gb=1e-9)
+    assert (held.in_file, filed.in_file) == (False, True)
+    assert isinstance(index.frames, np.memmap)
+    batches = [torch.tensor([0, 5, 2]), torch.tensor([[1, 0], [4, 4], [9, 1]]), torch.tensor([3])]
+    for one, other in zip(held.fetch(batches), filed.fetch(batches), strict=True):
+        assert torch.equal(one, other)
+    assert list(filed.fetch([])) == []
+
+
+def test_a_disk_without_room_for_the_frames_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OutputError) as caught:
+        array_in_file((4, 20, 3))
+    assert str(caught.value).startswith(f"cannot write {tmp_path}: the disk is full; ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_from_a_file_is_bit_equal(archive: Archive, tmp_path: Path, settings: Any) -> None:
+    lines: list[str] = []
+    train(archive, tmp_path / "held", **settings(max_steps=4))
+    train(archive, tmp_path / "filed", **settings(max_steps=4, memory_gb=1e-9), announce=lines.append)
+    assert lines[1].endswith("; frames in a temporary file")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("held", "filed")]
+    assert weights[0] == weights[1]
