@@ -109,6 +109,8 @@ def source_of(launch: Launch) -> ASTSource:
             types[parameter.name] = _POINTERS[argument.dtype]
         else:
             types[parameter.name] = "fp32" if isinstance(argument, float) else "i32"
+        if parameter.do_not_specialize_on_alignment:
+            continue
         if isinstance(argument, Tensor) or (special and isinstance(argument, int) and argument % 16 == 0):
             attributes[(place,)] = [["tt.divisibility", 16]]
     return ASTSource(launch.kernel, types, constants, attributes)

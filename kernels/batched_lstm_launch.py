@@ -72,7 +72,8 @@ class Problem(NamedTuple):
 
     def tiles(self, side: Side) -> Tiles:
         """Tiles of the phases of one direction."""
-        return choose_tiles(side, self.arithmetic, self.groups, self.batch, self.hidden, _capability(self.input.device))
+        capability = capability_of(self.input.device)
+        return choose_tiles(side, self.arithmetic, self.groups, self.batch, self.hidden, capability)
 
     def arguments(self, tiles: Tiles) -> dict[str, Any]:
         """The arguments that both kernels have in common, but for the phase."""
@@ -211,7 +212,8 @@ def plan_backward(problem: Problem, gradients: Gradients) -> Iterator[Launch]:
         yield Launch(phase_backward, programs, here, tiles.num_warps, tiles.num_stages)
 
 
-def _capability(device: torch.device) -> int:
+def capability_of(device: torch.device) -> int:
+    """Compute capability of a device, times ten; without a device the largest that tiles are chosen for."""
     if device.type != "cuda":
         return HOPPER
     major, minor = torch.cuda.get_device_capability(device)

@@ -71,8 +71,6 @@ class Problem(NamedTuple):
     def arguments(self) -> dict[str, Any]:
         """The arguments that all kernels but `tiles_delta` have in common."""
         mask = None if self.key_padding_mask is None else self.key_padding_mask.view(torch.uint8)
-        # Twice a division by sigma, because the square of a small one is 0.
-        coefficient = min(0.5 / max(self.sigma, 1e-150) / max(self.sigma, 1e-150), LARGEST_COEFFICIENT)
         from_start = self.direction > 0
         return {
             "p_query": self.query,
@@ -91,8 +89,7 @@ class Problem(NamedTuple):
             **_strides("c", self.centers),
             **_strides("m", mask),
             "scale": float(self.scale),
-            "coefficient": coefficient,
-            "window": float("inf") if self.window is None else float(self.window),
+            **mask_arguments(self.sigma, self.window),
             "first_center": self.first_step if from_start else self.key.shape[2] - 1 - self.first_step,
             "center_step": 1 if from_start else -1,
             "MODE": self.mode,
@@ -246,6 +243,13 @@ def _plan_tiles(
     chunks = max(triton.cdiv(width, tiles.block_o), 1)
     programs = triton.cdiv(rows, block) * chunks * problem.sequences
     return Launch(kernel, programs, arguments, tiles.num_warps, tiles.num_stages)
+
+
+def mask_arguments(sigma: float, window: float | None) -> dict[str, float]:
+    """Coefficient 1 / (2 sigma^2) and half width of the locality mask as the kernels name them."""
+    # Twice a division by sigma, because the square of a small one is 0.
+    coefficient = min(0.5 / max(sigma, 1e-150) / max(sigma, 1e-150), LARGEST_COEFFICIENT)
+    return {"coefficient": coefficient, "window": float("inf") if window is None else float(window)}
 
 
 def _strides(prefix: str, tensor: Tensor | None) -> dict[str, int]:

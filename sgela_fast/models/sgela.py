@@ -246,8 +246,9 @@ class FusedSGELA(SGELA):
 
 
 def _decoder_backend(encoded: Tensor) -> Backend:
-    """``fused``, or the reference where there is no kernel, as the choice's reason says."""
-    return "reference" if why_not_fused(encoded.device.type, encoded.dtype) else "fused"
+    """``fused``, or the reference where there is no kernel, as the choice's reason says; on CUDA also for gradients."""
+    learns = encoded.is_cuda and torch.is_grad_enabled()
+    return "reference" if learns or why_not_fused(encoded.device.type, encoded.dtype) else "fused"
 
 
 def _map_weights(function: Callable[[Tensor], Tensor], weights: DecoderWeights) -> DecoderWeights:

@@ -1,12 +1,14 @@
 """The gait decoder's whole loop as one fused op, for encoding and, with gradients, for training.
 
-All steps of LSTM layers, attention, attentional layer and input feeding run in one call: C++ on the CPU. The formulas
-stand in :mod:`sgela_fast.reference.attention_decoder`; what is saved by algebra in ``docs/attention-decoder.md``.
+All steps of LSTM layers, attention, attentional layer and input feeding run in one call: C++ on the CPU, Triton on CUDA
+devices. The formulas stand in :mod:`sgela_fast.reference.attention_decoder`; what is saved by algebra in
+``docs/attention-decoder.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast, overload
 
 import torch
@@ -27,7 +29,12 @@ from sgela_fast.reference.locality_attention import Mode
 
 __all__ = ["PackedDecoder", "attention_decoder", "forget_packed_weights", "pack_decoder_weights", "why_not_fused"]
 
-_DTYPES: dict[str, tuple[torch.dtype, ...]] = {"cpu": (torch.float32, torch.float64)}
+_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
+    "cpu": (torch.float32, torch.float64),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
+}
+# Devices on which the fused op has been run and compared, and which `auto` may therefore choose.
+_PROVEN = ("cpu",)
 
 _WEIGHTS = "Tensor[] layers, Tensor[] biases, Tensor? key, Tensor? fusion, Tensor output, Tensor? output_bias"
 _CONFIGURATION = (
@@ -130,7 +137,8 @@ def attention_decoder(
         outputs: ``all`` for everything, or ``context`` for the contexts alone: then neither skeletons nor the last
             step's attentional vector are computed.
         backend: ``fused`` (the kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` on the CPU unless
-            ``torch.func`` is at work, else ``reference``.
+            ``torch.func`` is at work, else ``reference``. On CUDA devices, where no GPU has run the kernels yet,
+            ``fused`` takes float32, bfloat16 and float16, up to 1024 units and no gradients.
 
     Returns:
         What the reference returns, or for ``outputs="context"`` the context vectors ``(G, B, T, K)``.
@@ -217,7 +225,8 @@ def _decode_packed(
         decoded = _packed_decoder.run_in_pytorch(encoded, state, packed, settings)
         return decoded if outputs == "all" else cast(Tensor, decoded.context)
     weights = packed.weights
-    results = _DECODE_CPU.overload(
+    on_cpu = encoded.device.type == "cpu"  # the kernels for CUDA devices read the weights as they are
+    results = (_DECODE_CPU if on_cpu else DECODE).overload(
         encoded,
         state.h,
         state.c,
@@ -225,7 +234,7 @@ def _decode_packed(
         [layer.bias for layer in weights.layers],
         *weights[1:],
         teacher,
-        packed.packed,
+        *([packed.packed] if on_cpu else []),
         *_configuration(settings, outputs),
     )
     return _named(results, outputs, attends)
@@ -235,6 +244,8 @@ def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
     """Why the fused kernels cannot run for tensors on ``device`` (its type), or ``None`` if they can."""
     if device == "cpu" and _WHY_NO_CPU_KERNEL is not None:
         return _WHY_NO_CPU_KERNEL
+    if device == "cuda" and _library.WHY_NO_TRITON is not None:
+        return _library.WHY_NO_TRITON
     if dtype not in _DTYPES.get(device, ()):
         return f"there is no kernel for {str(dtype).removeprefix('torch.')} on {device}"
     return None
@@ -248,11 +259,13 @@ def _use_fused(
     missing = why_not_fused(encoded.device.type, encoded.dtype)
     if missing is None and torch.is_grad_enabled() and _require_gradients(encoded, state, weights, teacher):
         missing = _decoder_training.WHY_NO_CPU_KERNEL
+        if encoded.device.type == "cuda":
+            missing = "the kernels for CUDA devices have no gradients (use torch.no_grad())"
     if missing is None and _is_transformed():
         missing = "torch.func's transformations and forward-mode derivatives do not reach it"
     if backend == "fused" and missing is not None:
         raise RuntimeError(f"attention_decoder cannot run fused: {missing}, or use backend='reference'")
-    return missing is None
+    return missing is None and (backend == "fused" or encoded.device.type in _PROVEN)
 
 
 def _is_transformed() -> bool:
@@ -291,6 +304,12 @@ def _decode_on_cpu(*inputs: Any) -> tuple[Tensor, ...]:
     return tuple(_DECODE_CPU.overload(*tensors, packed, *configuration))
 
 
+def _decode_on_cuda(*inputs: Any) -> tuple[Tensor, ...]:
+    """The op on CUDA devices. The kernels take the weights as they are, but for a fold that every call makes anew."""
+    decode: Callable[..., tuple[Tensor, ...]] = importlib.import_module("sgela_fast.kernels.attention_decoder").forward
+    return decode(*inputs)
+
+
 def _fake(
     encoded: Tensor,
     h0: Tensor,
@@ -322,7 +341,7 @@ def _fake(
     )
 
 
-_library.register(DECODE, fake=_fake)
+_library.register(DECODE, fake=_fake, cuda=_decode_on_cuda)
 _library.LIBRARY.impl("attention_decoder", _decode_on_cpu, "CPU")
 _library.register(_DECODE_CPU, fake=_fake)
 # There is no gradient, as the public function says; a wrapper that refuses it would cost a fifth of a small call.

@@ -85,5 +85,13 @@ def test_a_missing_extension_is_an_error_that_says_what_to_do(monkeypatch: pytes
     assert inputs.decode(outputs="context").shape == (3, 5, 6, 16)
 
 
-def test_there_is_no_kernel_for_cuda() -> None:
-    assert op.why_not_fused("cuda", torch.float32) == "there is no kernel for float32 on cuda"
+def test_there_is_no_kernel_for_float64_on_cuda_and_none_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(op._library, "WHY_NO_TRITON", None)
+    assert op.why_not_fused("cuda", torch.float64) == "there is no kernel for float64 on cuda"
+    assert op.why_not_fused("cuda", torch.bfloat16) is None
+    monkeypatch.setattr(op._library, "WHY_NO_TRITON", "triton is not installed")
+    assert op.why_not_fused("cuda", torch.float32) == "triton is not installed"
+
+
+def test_auto_does_not_take_what_no_gpu_has_run() -> None:
+    assert "cuda" not in op._PROVEN
