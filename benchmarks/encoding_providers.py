@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 
 from sgela_fast.benchmarks import others
 from sgela_fast.benchmarks.batched_lstm_providers import lstms_of, shape_of
-from sgela_fast.benchmarks.harness.suite import Case, Job, Outputs, Provider, Unavailable
+from sgela_fast.benchmarks.harness.suite import Case, Job, Outputs, Provider
 from sgela_fast.benchmarks.lstm_work import distinct, repeated, tolerance_of
-from sgela_fast.models.config import SGELAConfig, Variant
+from sgela_fast.models.config import Precision, SGELAConfig, Variant
 from sgela_fast.models.sgela import build_model
 from sgela_fast.reference.attention_decoder import DecoderWeights, attention_decoder
 from sgela_fast.reference.batched_lstm import LSTMState
@@ -72,11 +71,8 @@ def _job(ages: Any, case: Case) -> Job:
     return job
 
 
-def _fused(precision: str, case: Case) -> Job:
-    build: Any = build_model
-    if "precision" not in inspect.signature(build).parameters:
-        raise Unavailable("the model does not use the fused ops yet")
-    model = build(config_of(case), "fused", precision, seed=1, device=case.device).eval()
+def _fused(precision: Precision, case: Case) -> Job:
+    model = build_model(config_of(case), "fused", precision, seed=1, device=case.device).eval()
     return _job(model.freeze().ages, case)
 
 

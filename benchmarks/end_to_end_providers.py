@@ -19,6 +19,7 @@ from sgela_fast.benchmarks.lstm_work import tolerance_of
 from sgela_fast.encoding.config import EncodingConfig
 from sgela_fast.encoding.encode import encode, open_encoder
 from sgela_fast.encoding.encoder import Encoder
+from sgela_fast.models.config import Precision
 from sgela_fast.models.sgela import build_model
 from sgela_fast.skeletons.archive import Archive, is_archive
 from sgela_fast.skeletons.config import WalkerConfig
@@ -30,8 +31,6 @@ BATCH = 512
 # Set by the runner: a folder for what one run writes and its processes share.
 SCRATCH = "SGELA_BENCHMARK_SCRATCH"
 _numbers = itertools.count()
-
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 
 
 @functools.cache
