@@ -21,7 +21,7 @@ from sgela_fast.training.config import TrainingConfig
 from sgela_fast.training.optimiser import build_optimiser
 
 # Sums of 10^5 products and more: a few hundred roundings of float32 against the largest entry.
-TOLERANCE, TF32_TOLERANCE = 1e-4, 5e-2
+TOLERANCE, TF32_TOLERANCE = 2e-5, 5e-2
 
 
 def parameters_of(case: Case) -> int:
