@@ -129,7 +129,7 @@ def test_a_quick_run_of_all_suites_leaves_results_with_what_they_were_made_with(
         "--quick",
         "--no_memory",
         "--providers",
-        "^fused$|^eager$|in memory$",
+        "^fused$|^eager$|in memory$|^exact$",
     ]
     done = subprocess.run([*command, "--out", tmp_path], cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
