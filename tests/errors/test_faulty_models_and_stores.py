@@ -6,6 +6,7 @@ Each test is named after its row in ``docs/errors.md``, which holds the exit sta
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ def test_archive_of_another_layout_than_the_model_s(inputs: Any, complains: Comp
     inputs.take("run")
     inputs.archive("walks.sga", layout="kinect-v2")
     complains(*ENCODE)
+
+
+def test_engine_ray_without_ray(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga", "run")
+    inputs.monkeypatch.setitem(sys.modules, "ray", None)
+    complains(*ENCODE, "--engine", "ray")
 
 
 def test_neither_model_nor_untrained(inputs: Any, complains: Complains) -> None:
