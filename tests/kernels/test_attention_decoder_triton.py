@@ -347,6 +347,19 @@ def test_accesses_are_wide_and_products_take_the_matrix_units(compiled: list[dic
         assert row["matrix"] == ("" if row["arithmetic"] == "ieee" else units), row
 
 
+def test_the_report_holds_every_configuration_and_none_is_beyond_its_budget() -> None:
+    from sgela_fast.benchmarks.triton_compile_decoder import beyond, cases
+
+    rows = json.loads((ROOT / "benchmarks" / "results" / "triton_compile_decoder.json").read_text())["rows"]
+    keys = ("kernel", "arithmetic", "arch", "hidden", "options")
+    found = {(*(row[key] for key in keys), *row["tiles"].values()) for row in rows}
+    for case in cases():
+        kind, configuration = "attention" if case.attends else "cell", case.configuration
+        named = (kind, configuration.arithmetic, case.arch, case.hidden, case.options)
+        assert (*named, *configuration.tiles) in found
+    assert not [row for row in rows if beyond(row)]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("batch", [1, 70, 3000])
