@@ -355,3 +355,22 @@ def test_deleting_a_person_removes_the_index(make_store: Any) -> None:
     found = Index.open(store.path).search("p2_0", 100)
     assert "p1" not in found.table["person"].to_pylist()
     assert found.rows.max() < len(Store(store.path))
+
+
+@pytest.mark.parametrize("level", ["window", "person"])
+def test_a_store_is_widened_tile_by_tile(make_store: Any, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    from sgela_fast.search import nearest
+
+    store = make_store(persons=30, dtype="int8")
+    monkeypatch.setattr(nearest, "MIB", 64)  # 32 x 64 bytes for a tile of rows and scores
+    taken: list[int] = []
+    real = Store.values
+
+    def counted(self: Store, rows: Any = None) -> Any:
+        taken.append(len(self) if rows is None else len(rows))
+        return real(self, rows)
+
+    monkeypatch.setattr(Store, "values", counted)
+    Index.open(store).search("p1_0", 2, level=level)
+    assert sum(taken) >= len(store)
+    assert max(taken) <= 32 * 64 // (4 * (6 + 8))
