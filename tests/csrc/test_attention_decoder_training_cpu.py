@@ -31,7 +31,7 @@ def _poisoned() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases())
 def test_every_instruction_set_learns_like_the_float64_reference(isa: str, case: Case) -> None:
     extension.force_isa(isa)

@@ -36,7 +36,7 @@ VARIANTS = pytest.mark.parametrize("variant", [PAPER, RELEASED], ids=["paper", "
 FED = pytest.mark.parametrize("fed", ["zeros", "feedback", "teacher"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=cases())
 def test_drawn_calls_learn_like_the_float64_reference(case: Case) -> None:
     learns_like_the_reference(case)
