@@ -93,7 +93,9 @@ def _kernels(device: str) -> str:
     if device == "cpu":
         return f"compiled kernels, {instruction_set()}, cpu"
     rest = [op.__name__.rpartition(".")[2] for op in _OPS if op.why_not_fused(device, torch.float32) is not None]
-    return f"kernels on {device}" + (f", but plain PyTorch for {', '.join(rest)}" if rest else "")
+    if not rest:
+        return f"kernels on {device}, but plain PyTorch for attention_decoder in training"
+    return f"kernels on {device}, but plain PyTorch for {', '.join(rest)}"
 
 
 def instruction_set() -> str:

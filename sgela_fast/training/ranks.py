@@ -86,11 +86,11 @@ class Ranks:
             return nullcontext()
         return network.no_sync()
 
-    def sum(self, values: list[float], device: torch.device) -> list[float]:
+    def sum(self, values: list[float]) -> list[float]:
         """Sums over all processes, the same on each."""
         if self.size == 1:
             return values
-        total = torch.tensor(values, dtype=torch.float64, device=device)
+        total = torch.tensor(values, dtype=torch.float64)
         with self.guard():
             dist.all_reduce(total)
             return [float(value) for value in total.tolist()]
@@ -154,7 +154,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield ranks
         return
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Gradients on CUDA devices by nccl; the few numbers of each step, and faults, always by gloo.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the {ranks.size} processes cannot reach each other ({error}); start them all with torchrun"

@@ -84,7 +84,7 @@ class Stepper:
         self.scaler.unscale_(self.optimiser)
         norm = gradient_norm(self.model.parameters())
         both = torch.stack(sums).sum(dim=0, dtype=torch.float64).tolist()
-        reconstruction, attention = self.ranks.sum(both, batch.device)
+        reconstruction, attention = self.ranks.sum(both)
         regularisation = losses.regularisation.item()
         total = config.lambda_reconstruction * reconstruction + config.lambda_attention * attention + regularisation
         return StepLosses(total, reconstruction, attention, regularisation, norm)

@@ -307,7 +307,7 @@ class _Job:
 
     def _ending(self, stop: bool) -> tuple[bool, bool]:
         """Whether any process is asked to stop, and whether the time is spent."""
-        asked, spent = self.ranks.sum([float(stop), float(self._budget_spent())], self.device)
+        asked, spent = self.ranks.sum([float(stop), float(self._budget_spent())])
         return asked > 0, spent > 0
 
     def _step(self, batch: torch.Tensor) -> tuple[dict[str, float], float]:

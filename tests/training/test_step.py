@@ -64,7 +64,7 @@ def test_the_whole_step_is_clipped_not_its_parts() -> None:
 
 
 def test_shares_of_several_processes_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ranks, "sum", lambda self, values, device: values)
+    monkeypatch.setattr(Ranks, "sum", lambda self, values: values)
     whole = stepper(batch=12, model={"beta": 3.0})
     batch = torch.randn(3, 12, 6, 4)
     expected = whole.backward(batch)
