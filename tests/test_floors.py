@@ -22,7 +22,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models": ("ops", "reference", "errors"),
     "checkpoints": (*GROUND, "models", "reference", "skeletons.config", "skeletons.layouts"),
     "training": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
-    "encoding": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
+    "encoding": (*GROUND, "checkpoints", "models", "ops.cuda_graphs", "reference", "skeletons"),
     "evaluation": (*GROUND, "encoding.store", "models", "reference"),
     # Measures whatever there is, as a user would call it, and is asked for by the command line alone.
     "benchmarks": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,16 +12,22 @@ from sgela_fast.encoding.normalisation import center_index, normalise
 from sgela_fast.encoding.recordings import Array, Pooling, require_batch, require_pooling, require_skeletons
 from sgela_fast.errors import DataError
 from sgela_fast.models.sgela import SGELA
+from sgela_fast.ops.cuda_graphs import BUCKETS, GraphedCall
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout
+
+
+def uses_graphs(device: torch.device) -> bool:
+    """Whether calls are replayed from CUDA graphs there."""
+    return device.type == "cuda"
 
 
 class LatencyEncoder:
     """Encodes up to ``batch`` windows a call; :meth:`Encoder.warm` makes one.
 
     The model is frozen, so that its weights are packed once and neither compared nor packed again; buffers for the
-    windows are there, the kernels have run. Results are those of :meth:`Encoder.encode_windows`. Not for several
-    threads at once: calls share the buffers.
+    windows are there, the kernels have run, and on a CUDA device (never tried on one) they are captured as graphs.
+    Results are those of :meth:`Encoder.encode_windows`. Not for several threads at once: calls share the buffers.
 
     Args:
         model: what it encodes with; it is frozen.
@@ -55,7 +63,13 @@ class LatencyEncoder:
         self._raw = torch.zeros(batch, *self._shape)
         self._in_numpy = self._raw.numpy()
         model.freeze()
-        for count in {1, batch}:
+        self._run: Callable[[Tensor], Tensor] = self._ages
+        counts = {1, batch}
+        if uses_graphs(self._device):
+            # A call of few windows is mostly launches; a graph, one for each power of two, makes them all at once.
+            self._run = GraphedCall(self._ages, batch_dims=(0,), result_dims=(0,))
+            counts |= {size for size in BUCKETS if size < batch}
+        for count in counts:
             self._encode(self._raw[:count])
 
     def __call__(self, windows: Array) -> Array:
@@ -92,5 +106,8 @@ class LatencyEncoder:
 
         Call it in inference mode.
         """
-        ages = self._model.ages(windows.to(self._dtype))
+        return self._run(windows.to(self._dtype))
+
+    def _ages(self, windows: Tensor) -> Tensor:
+        ages = self._model.ages(windows)
         return (ages.mean(dim=1) if self._mean else ages).to(torch.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -72,3 +74,46 @@ def test_what_does_not_fit_is_refused_with_a_mend(encoder: Encoder) -> None:
         encoder.warm(0)
     with pytest.raises(DataError, match="no joint 'tail'"):
         encoder.warm(origin="tail")
+
+
+class Replayed:
+    """Stands in for CUDA's graphs: a replay runs the call again and writes where the first one has written."""
+
+    def __init__(self) -> None:
+        self.captured = 0
+
+    def why_not(self, tensor: Tensor) -> str | None:
+        return None
+
+    def capture(self, call: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+        self.captured += 1
+        results = call()
+
+        def replay() -> None:
+            for result, again in zip(results, call(), strict=True):
+                result.copy_(again)
+
+        return replay, results
+
+
+def test_graphs_are_captured_while_warming_and_change_nothing(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = Replayed()
+    monkeypatch.setattr("sgela_fast.ops.cuda_graphs.CudaGraphs", lambda: graphs)
+    monkeypatch.setattr("sgela_fast.encoding.latency.uses_graphs", lambda device: True)
+    warm = encoder.warm(5)
+    assert graphs.captured == 4  # 1, 2, 4 and 8
+    for batch in (1, 3, 5, 2):
+        windows = raw_windows(batch)
+        np.testing.assert_allclose(warm(windows), encoder.encode_windows(windows), atol=1e-7)
+    assert graphs.captured == 4
+
+
+@pytest.mark.gpu
+def test_graphs_on_a_device_give_the_encoders_results() -> None:
+    encoder = Encoder.untrained("official", get_layout("kinect-v1"), device="cuda")
+    warm = encoder.warm(5)
+    for batch in (1, 3, 5, 2):
+        windows = raw_windows(batch)
+        np.testing.assert_allclose(warm(windows), encoder.encode_windows(windows), atol=1e-5)
