@@ -179,7 +179,8 @@ def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         f"# Triton kernels of attention_decoder, compiled ahead of time (triton {triton.__version__})",
         "",
         "Made by `python -m benchmarks.triton_compile_decoder --output benchmarks/results`; no GPU is",
-        "involved. Registers are of a thread, spilled and shared are bytes, loads and stores the widest in bits. Seconds",
+        "involved. Registers are of a thread, spilled and shared are bytes, loads and stores the widest in bits. "
+        "Seconds",
         "near 0 are those of the compiler's cache.",
         "",
         "| " + " | ".join(names) + " |",
