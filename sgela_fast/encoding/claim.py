@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgela_fast.atomic import make_folder, write_json, writing
+from sgela_fast.encoding.change import recover
 from sgela_fast.encoding.manifest import receipts_of
 from sgela_fast.encoding.schema import (
     INDEX,
@@ -70,6 +71,7 @@ def claimed(folder: Path, settings: Mapping[str, Any], plan: str, *, resume: boo
             written; or another process is encoding into it.
     """
     there = folder.is_dir()
+    recover(folder)
     _check_files(folder)
     make_folder(folder)
     fresh = False

@@ -179,6 +179,19 @@ def test_a_changed_store_is_not_resumed(victim: Store, tiny_encoder: Encoder) ->
     assert len(Store(victim.path)) < len(victim)
 
 
+def test_resuming_first_finishes_an_interrupted_change(
+    victim: Store, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(change_module, "_finish", lambda _: (_ for _ in ()).throw(OSError("power")))
+        with pytest.raises(OutputError):
+            delete(victim.path, persons=["victimname"])
+    assert (victim.path / ".change" / "commit.json").exists()
+    with pytest.raises(OutputError, match="not as `encode` left it"):
+        encode(victim.info["archive"], tiny_encoder, victim.path, EncodingConfig(part_mb=0.01, batch=16), resume=True)
+    assert not holds(victim.path, "victimname")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_merging_keeps_the_windows_of_both(make_store: MakeStore, tmp_path: Path, dtype: str) -> None:
     one = make_store("one", {"a_0": 30, "b_0": 30, "tiny": 3}, dtype=dtype)
