@@ -39,7 +39,7 @@ def test_control_c_while_training(inputs: Any, complains: Complains) -> None:
     import signal
 
     inputs.take("walks.sga")
-    inputs.before("sgela_fast.training.trainer.clip_gradients", lambda: signal.raise_signal(signal.SIGINT))
+    inputs.before("sgela_fast.training.step.clip_gradients", lambda: signal.raise_signal(signal.SIGINT))
     complains("train", "walks.sga", "--out", "run", *inputs.quiet, leaves="run")
 
 
