@@ -2,7 +2,8 @@
 
 Cases are small, because the interpreter runs programs one after another; it says nothing about races or about the
 precision of matrix units, which is why the same tests run on a device where there is one. What the tests compile is the
-configurations of K = 256; all others are in the report that ``benchmarks/triton_compile_decoder.py`` writes.
+configurations of K = 256 in half precision and exact float32; the rest is in the report that
+``benchmarks/triton_compile_decoder.py`` writes.
 """
 
 from __future__ import annotations
