@@ -7,41 +7,19 @@
 namespace sgela::lstm {
 namespace {
 
-// The first element of packed weights; the others are the instruction set and the shape.
-constexpr int kMagic = 1611;
-
-template <class T>
-std::vector<T> header_of(const Shape& shape) {
-  const Size values[] = {kMagic,       static_cast<Size>(chosen_isa()), shape.groups, shape.layers, shape.input_size,
-                         shape.hidden};
-  std::vector<T> header(kHeader, T(0));
-  std::copy(std::begin(values), std::end(values), header.begin());
-  return header;
-}
-
 template <class T>
 Tensor pack_as(const std::vector<Tensor>& given, ScalarType type) {
   const Shape shape = shape_of(given);
   const Weights<T> weights(given, type);
   const Tensor packed = empty_beside(given[0], {shape.packed_size()}, type);
   T* const data = static_cast<T*>(packed.mutable_data_ptr());
-  const std::vector<T> header = header_of<T>(shape);
-  std::copy(header.begin(), header.end(), data);
+  write_header(shape, data);
   const Kernels<T>& kernels = chosen_kernels<T>();
   for_each_task<T>(shape.groups * shape.layers, 0, packed, type, [&](Size task, T*) {
     const Size group = task / shape.layers, layer = task % shape.layers;
     kernels.pack(shape, layer, weights.of(shape, group, layer), data + kHeader + shape.packed_offset(group, layer));
   });
   return packed;
-}
-
-// Packed for these weights' shape and the instruction set in use?
-template <class T>
-bool fits(const Tensor& packed, const Shape& shape, ScalarType type) {
-  if (packed.scalar_type() != type || packed.dim() != 1 || packed.size(0) != shape.packed_size()) return false;
-  const std::vector<T> header = header_of<T>(shape);
-  return packed.is_contiguous() && packed.is_cpu() &&
-         std::equal(header.begin(), header.end(), static_cast<const T*>(packed.const_data_ptr()));
 }
 
 template <class T>
@@ -51,6 +29,32 @@ ForwardResult forward_as(const Tensor& input, const std::vector<Tensor>& weights
   const ScalarType type = computing_type(input.scalar_type());
   const Shape shape = shape_of(input, weights);
   const Tensor packed = given.has_value() && fits<T>(*given, shape, type) ? *given : pack_as<T>(weights, type);
+  return run_packed<T>(shape, packed, input, h0, c0, lengths, masks, save_tape);
+}
+
+Tensor pack(std::vector<Tensor> weights, int64_t kind) {
+  STD_TORCH_CHECK(kind >= 0 && kind <= 2, "batched_lstm_pack: kind must be 0, 1 or 2");
+  STD_TORCH_CHECK(!weights.empty(), "batched_lstm_pack takes the weights of one layer or more");
+  if (kind != 0) return pack_reduced(weights, static_cast<Stored>(kind));
+  const ScalarType type = computing_type(weights[0].scalar_type());
+  return type == ScalarType::Double ? pack_as<double>(weights, type) : pack_as<float>(weights, type);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> batched_lstm(Tensor input, std::vector<Tensor> weights,
+                                                        OptionalTensor packed, OptionalTensor h0, OptionalTensor c0,
+                                                        OptionalTensor lengths, OptionalTensor dropout_masks,
+                                                        bool save_tape) {
+  ForwardResult out = run_forward(input, weights, packed, h0, c0, lengths, dropout_masks, save_tape);
+  return {out.output, out.h_n, out.c_n, out.tape};
+}
+
+}  // namespace
+
+template <class T>
+ForwardResult run_packed(const Shape& shape, const Tensor& packed, const Tensor& input, const OptionalTensor& h0,
+                         const OptionalTensor& c0, const OptionalTensor& lengths, const OptionalTensor& masks,
+                         bool save_tape) {
+  const ScalarType type = computing_type(input.scalar_type());
   const Tensor x = rows_of(input, type);
   const std::vector<int64_t> states{shape.layers, shape.groups, shape.batch, shape.hidden};
   const Optional<T> first_h(h0, states, type, "h0"), first_c(c0, states, type, "c0");
@@ -85,22 +89,10 @@ ForwardResult forward_as(const Tensor& input, const std::vector<Tensor>& weights
   return out;
 }
 
-Tensor pack(std::vector<Tensor> weights, int64_t kind) {
-  STD_TORCH_CHECK(kind == 0, "batched_lstm_pack: kind 0 is the only one");
-  STD_TORCH_CHECK(!weights.empty(), "batched_lstm_pack takes three weights a layer");
-  const ScalarType type = computing_type(weights[0].scalar_type());
-  return type == ScalarType::Double ? pack_as<double>(weights, type) : pack_as<float>(weights, type);
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> batched_lstm(Tensor input, std::vector<Tensor> weights,
-                                                        OptionalTensor packed, OptionalTensor h0, OptionalTensor c0,
-                                                        OptionalTensor lengths, OptionalTensor dropout_masks,
-                                                        bool save_tape) {
-  ForwardResult out = run_forward(input, weights, packed, h0, c0, lengths, dropout_masks, save_tape);
-  return {out.output, out.h_n, out.c_n, out.tape};
-}
-
-}  // namespace
+template ForwardResult run_packed<float>(const Shape&, const Tensor&, const Tensor&, const OptionalTensor&,
+                                         const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, bool);
+template ForwardResult run_packed<double>(const Shape&, const Tensor&, const Tensor&, const OptionalTensor&,
+                                          const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, bool);
 
 ForwardResult run_forward(const Tensor& input, const std::vector<Tensor>& weights, const OptionalTensor& packed,
                           const OptionalTensor& h0, const OptionalTensor& c0, const OptionalTensor& lengths,

@@ -12,7 +12,7 @@
 
 #include "batched_lstm/lstm.h"
 #include "common/cell.h"
-#include "common/gemm.h"
+#include "common/matrix.h"
 
 namespace sgela::SGELA_ISA {
 
@@ -67,22 +67,45 @@ SGELA_INLINE void store_up_to(T* to, Vec<T> x, Size count) {
   }
 }
 
+// Gate columns of a layer, to whole vectors of hidden units.
+template <class T>
+SGELA_INLINE Size gate_columns(Size hidden) {
+  return divide_up(hidden, Vec<T>::kLanes) * 4 * Vec<T>::kLanes;
+}
+
+// Column n holds gate n / kLanes % 4 of hidden unit n / (4 kLanes) kLanes + n % kLanes, or nothing (-1).
+template <class T>
+SGELA_INLINE Size row_of_column(Size hidden, Size n) {
+  constexpr Size kLanes = Vec<T>::kLanes;
+  const Size unit = n / (4 * kLanes) * kLanes + n % kLanes;
+  return unit < hidden ? n / kLanes % 4 * hidden + unit : Size(-1);
+}
+
+// I and W are the weight types of what reads the layer's input and its state.
+template <class T, class I, class W>
+void pack_matrices(const lstm::Shape& shape, Size layer, const GivenMatrix& ih, const GivenMatrix& hh, const T* bias,
+                   T* packed) {
+  const Size hidden = shape.hidden, inputs = shape.layer_input(layer), total = 4 * shape.padded_hidden();
+  const Size columns = gate_columns<T>(hidden);
+  const auto row_of = [hidden](Size n) { return row_of_column<T>(hidden, n); };
+  for (Size n = 0; n < columns; ++n) packed[n] = row_of(n) < 0 ? T(0) : bias[row_of(n)];
+  pack_matrix<I>(row_of, ih, inputs, inputs, columns, total, packed + total);
+  pack_matrix<W>(row_of, hh, hidden, hidden, columns, total, packed + total + shape.input_matrix_size(layer));
+}
+
 template <class T>
 void pack_layer(const lstm::Shape& shape, Size layer, const lstm::LayerWeights<T>& weights, T* packed) {
-  constexpr Size kLanes = Vec<T>::kLanes;
-  const Size hidden = shape.hidden, inputs = shape.layer_input(layer), stride = 4 * shape.padded_hidden();
-  const Size columns = divide_up(hidden, kLanes) * 4 * kLanes;
-  // Column n holds gate n / kLanes % 4 of hidden unit n / (4 kLanes) kLanes + n % kLanes.
-  const auto row = [hidden](Size n) {
-    const Size unit = n / (4 * kLanes) * kLanes + n % kLanes;
-    return unit < hidden ? n / kLanes % 4 * hidden + unit : Size(-1);
-  };
-  const auto row_of = [&row](const T* weight, Size length) {
-    return [weight, length, &row](Size n) { return row(n) < 0 ? nullptr : weight + row(n) * length; };
-  };
-  for (Size n = 0; n < columns; ++n) packed[n] = row(n) < 0 ? T(0) : weights.bias[row(n)];
-  pack_columns(row_of(weights.weight_ih, inputs), 1, inputs, columns, packed + stride);
-  pack_columns(row_of(weights.weight_hh, hidden), 1, hidden, columns, packed + stride * (1 + inputs));
+  pack_matrices<T, T, T>(shape, layer, {weights.weight_ih, nullptr}, {weights.weight_hh, nullptr}, weights.bias, packed);
+}
+
+template <class T>
+void pack_reduced(const lstm::Shape& shape, Size layer, const lstm::ReducedWeights& weights, T* packed) {
+  if constexpr (sizeof(T) == 4) {
+    const auto pack = shape.stored == Stored::kBFloat16 ? pack_matrices<T, BFloat16, BFloat16>
+                      : layer == 0                      ? pack_matrices<T, T, Int8>
+                                                        : pack_matrices<T, Int8, Int8>;
+    pack(shape, layer, {weights.weight_ih, weights.scale_ih}, {weights.weight_hh, weights.scale_hh}, weights.bias, packed);
+  }
 }
 
 template <class T>
@@ -93,6 +116,8 @@ struct ForwardScratch {
   T* gates;         // (rows, 4 vectors)
   T* inputs;        // (steps of a chunk, rows, I) of few windows
   T* projected;     // (steps of a chunk, rows, 4 Kp) of few windows
+  T* read;          // the layer's input as int8 weights read it: one step of all rows, or a chunk of few
+  T* state;         // the layer's state as int8 weights read it
   Size size;
 
   // Enough for `rows` windows or fewer.
@@ -106,6 +131,8 @@ struct ForwardScratch {
     gates = arena.take(rows * 4 * Vec<T>::kLanes);
     inputs = arena.take(few * shape.input_size);
     projected = arena.take(few * 4 * padded);
+    read = arena.take(activations_size<T>(shape.stored, larger(few, rows), shape.hidden));
+    state = arena.take(activations_size<T>(shape.stored, rows, shape.hidden));
     size = arena.used;
   }
 };
@@ -163,14 +190,15 @@ void update_cells(const LayerChunk<T>& it, Size step, Size vector, T* gates, Siz
   }
 }
 
-template <class T>
+// I and W are the weight types of what reads the layer's input and its state.
+template <class T, class I, class W>
 void run_layer(const LayerChunk<T>& it) {
   constexpr Size kGates = 4 * Vec<T>::kLanes;
   const lstm::Shape& shape = it.forward.shape;
   const Size hidden = shape.hidden, padded = shape.padded_hidden(), inputs = shape.layer_input(it.layer);
-  const Size vectors = divide_up(hidden, Vec<T>::kLanes);
-  const T* input_panels = it.packed + 4 * padded;
-  const T* state_panels = input_panels + 4 * padded * inputs;
+  const Size vectors = divide_up(hidden, Vec<T>::kLanes), total = 4 * padded;
+  const T* input_matrix = it.packed + total;
+  const T* state_matrix = input_matrix + shape.input_matrix_size(it.layer);
   const bool few = it.rows <= kFewWindows;
   if (few) {
     const T* x = it.x;
@@ -180,31 +208,33 @@ void run_layer(const LayerChunk<T>& it) {
       }
       x = it.scratch.inputs;
     }
-    for (Size i = 0; i < it.steps * it.rows; ++i) {
-      copy(it.packed, vectors * kGates, it.scratch.projected + i * 4 * padded);
-    }
-    multiply(it.steps * it.rows, vectors * kGates, inputs, x, it.layer == 0 ? inputs : padded, input_panels,
-             it.scratch.projected, 4 * padded, true);
+    for (Size i = 0; i < it.steps * it.rows; ++i) copy(it.packed, vectors * kGates, it.scratch.projected + i * total);
+    const auto all = activations<I>(it.steps * it.rows, inputs, x, it.layer == 0 ? inputs : padded, it.scratch.read);
+    multiply_matrix<I>(it.steps * it.rows, vectors * kGates, inputs, all, input_matrix, total, 0, it.scratch.projected,
+                       total, true);
   }
-  const Size slice = it.rows <= kFewRows ? kSliceVectors : 1, stride = few ? 4 * padded : kGates;
+  const Size slice = it.rows <= kFewRows ? kSliceVectors : 1, stride = few ? total : kGates;
   const T* previous_h = it.zero_state ? nullptr : it.h;
   for (Size step = 0; step < it.steps; ++step) {
     T* h = it.sequence + step * it.rows * padded;
+    typename ActivationsOf<T, I>::Type x{};
+    typename ActivationsOf<T, W>::Type state{};
+    if (!few) x = activations<I>(it.rows, inputs, it.x + step * it.x_step, it.x_row, it.scratch.read);
+    if (previous_h != nullptr) state = activations<W>(it.rows, hidden, previous_h, padded, it.scratch.state);
     const Size slices = divide_up(vectors, slice);
     for (Size i = 0; i < slices; ++i) {
       const Size first = (step % 2 == 0 ? i : slices - 1 - i) * slice;
       const Size count = smaller(slice, vectors - first);
       T* gates = it.scratch.gates;
       if (few) {
-        gates = it.scratch.projected + step * it.rows * 4 * padded + first * kGates;
+        gates = it.scratch.projected + step * it.rows * total + first * kGates;
       } else {
         for (Size r = 0; r < it.rows; ++r) copy(it.packed + first * kGates, kGates, gates + r * kGates);
-        multiply(it.rows, kGates, inputs, it.x + step * it.x_step, it.x_row, input_panels + first * kGates * inputs,
-                 gates, stride, true);
+        multiply_matrix<I>(it.rows, kGates, inputs, x, input_matrix, total, first * kGates, gates, stride, true);
       }
       if (previous_h != nullptr) {
-        multiply(it.rows, count * kGates, hidden, previous_h, padded, state_panels + first * kGates * hidden, gates,
-                 stride, true);
+        multiply_matrix<W>(it.rows, count * kGates, hidden, state, state_matrix, total, first * kGates, gates, stride,
+                           true);
       }
       for (Size v = 0; v < count; ++v) update_cells(it, step, first + v, gates + v * kGates, stride, previous_h, h);
     }
@@ -216,6 +246,16 @@ void run_layer(const LayerChunk<T>& it) {
     }
   }
   copy(previous_h, it.rows * padded, it.h);
+}
+
+template <class T>
+void run_stored_layer(const LayerChunk<T>& it) {
+  if constexpr (sizeof(T) == 4) {
+    const Stored stored = it.forward.shape.stored;
+    if (stored == Stored::kBFloat16) return run_layer<T, BFloat16, BFloat16>(it);
+    if (stored == Stored::kInt8) return it.layer == 0 ? run_layer<T, T, Int8>(it) : run_layer<T, Int8, Int8>(it);
+  }
+  run_layer<T, T, T>(it);
 }
 
 // The top layer's chunk to the output, 0 beyond a window's length.
@@ -290,7 +330,7 @@ void forward_block(const lstm::Forward<T>& forward, Size group, Size first, Size
                              begin == 0 && forward.h0 == nullptr,
                              scratch.sequences[layer % 2],
                              scratch};
-      run_layer(it);
+      run_stored_layer(it);
       if (layer + 1 == shape.layers) {
         write_output(it);
       } else if (forward.masks != nullptr) {

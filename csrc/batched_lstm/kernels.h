@@ -8,9 +8,10 @@ namespace sgela::SGELA_ISA {
 
 template <class T>
 inline constexpr lstm::Kernels<T> kLstmKernels{
-    kPanel<T>,        pack_layer<T>,         forward_workspace<T>,
-    forward_block<T>, pack_backward<T>,      backward_workspace<T>,
-    backward_block<T>, weights_workspace<T>, backward_weights<T>,
+    kPanel<T>,        pack_layer<T>,         sizeof(T) == 4 ? pack_reduced<T> : nullptr,
+    forward_workspace<T>, forward_block<T>,  pack_backward<T>,
+    backward_workspace<T>, backward_block<T>, weights_workspace<T>,
+    backward_weights<T>,
 };
 
 }  // namespace sgela::SGELA_ISA

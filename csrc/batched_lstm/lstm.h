@@ -4,7 +4,8 @@
 // Packed weights, elements of the computing type: kHeader elements that say what follows, then per group and layer
 //   bias (4 Kp), input panels (4 Kp x I_l), recurrent panels (4 Kp x K),    Kp = K rounded up to kUnitBlock,
 // panels as in common/gemm.h with columns permuted so that two panels hold the four gates of one vector of hidden
-// units. The size does not depend on the instruction set, the order of the columns does.
+// units. The size does not depend on the instruction set, the order of the columns does. Weights may be stored in fewer
+// bits (common/stored.h); the bias never is, nor, beside int8, the panels that read the input itself.
 //
 // Tape, 6 K elements of the computing type per layer, group, window and step: first i, f, g, o (after sigmoid and tanh)
 // and c as (L, G, T, unit block, B, 5, units of the block), so that a block of windows writes and reads whole stretches
@@ -14,6 +15,7 @@
 #include <cstdint>
 
 #include "common/isa.h"
+#include "common/stored.h"
 
 namespace sgela::lstm {
 
@@ -26,12 +28,22 @@ inline constexpr Size kTapeGates = 5;
 // Functions inlined always: a copy compiled for one instruction set must not serve the others.
 struct Shape {
   Size groups, batch, steps, input_size, hidden, layers;
+  Stored stored = Stored::kFull;
 
   [[gnu::always_inline]] Size layer_input(Size layer) const { return layer == 0 ? input_size : hidden; }
   [[gnu::always_inline]] Size padded_hidden() const { return (hidden + kUnitBlock - 1) / kUnitBlock * kUnitBlock; }
+  [[gnu::always_inline]] Stored stored_input(Size layer) const {
+    return layer == 0 && stored == Stored::kInt8 ? Stored::kFull : stored;
+  }
+  [[gnu::always_inline]] Size input_matrix_size(Size layer) const {
+    return stored_size(stored_input(layer), layer_input(layer), 4 * padded_hidden());
+  }
+  [[gnu::always_inline]] Size layer_size(Size layer) const {
+    const Size columns = 4 * padded_hidden();
+    return columns + input_matrix_size(layer) + stored_size(stored, hidden, columns);
+  }
   [[gnu::always_inline]] Size packed_offset(Size group, Size layer) const {
-    const Size upper = 4 * padded_hidden() * (1 + 2 * hidden);
-    const Size lowest = 4 * padded_hidden() * (1 + input_size + hidden);
+    const Size lowest = layer_size(0), upper = layer_size(1);
     return group * (lowest + (layers - 1) * upper) + (layer == 0 ? 0 : lowest + (layer - 1) * upper);
   }
   [[gnu::always_inline]] Size packed_size() const { return kHeader + packed_offset(groups, 0); }
@@ -70,6 +82,12 @@ struct Shape {
 template <class T>
 struct LayerWeights {
   const T *weight_ih, *weight_hh, *bias;
+};
+
+// The same in fewer bits: values and scales as pack_matrix() in common/matrix.h takes them.
+struct ReducedWeights {
+  const void *weight_ih, *weight_hh;
+  const float *scale_ih, *scale_hh, *bias;
 };
 
 // A block of windows of one group runs through all layers and steps on one thread.
@@ -112,6 +130,7 @@ template <class T>
 struct Kernels {
   Size panel;  // columns of a panel
   void (*pack)(const Shape&, Size layer, const LayerWeights<T>&, T* packed);
+  void (*pack_reduced)(const Shape&, Size layer, const ReducedWeights&, T* packed);  // null for float64
   Size (*forward_workspace)(const Shape&, Size rows);
   void (*forward)(const Forward<T>&, Size group, Size first, Size rows, T* workspace);
   void (*pack_backward)(const Shape&, Size layer, const LayerWeights<T>&, T* panels);

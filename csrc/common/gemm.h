@@ -28,6 +28,9 @@ inline constexpr int kTileRows = 4;
 
 template <class T>
 inline constexpr int kPanel = 2 * Vec<T>::kLanes;
+// B may be stored as bfloat16 and is widened as it is read.
+template <>
+inline constexpr int kPanel<BFloat16> = kPanel<float>;
 
 // Rows of a panel that stay in L1, and rows of A that stay in L2 beside them.
 inline constexpr std::int64_t kDepthBlock = 256;
@@ -48,7 +51,7 @@ void pack_columns(const ColumnOf& column_of, std::int64_t stride, std::int64_t d
   for (std::int64_t n = 0; n < columns || n % kPanel<T> != 0; ++n) {
     T* to = panels + n / kPanel<T> * kPanel<T> * depth + n % kPanel<T>;
     const T* from = n < columns ? column_of(n) : nullptr;
-    for (std::int64_t k = 0; k < depth; ++k) to[k * kPanel<T>] = from == nullptr ? T(0) : from[k * stride];
+    for (std::int64_t k = 0; k < depth; ++k) to[k * kPanel<T>] = from == nullptr ? T{} : from[k * stride];
   }
 }
 
@@ -74,9 +77,9 @@ void pack_rows(const RowOf& row_of, std::int64_t depth, std::int64_t columns, T*
 
 // One register tile of R rows and P panels. Row r of A is at a + r * lda; packed A has its R = kTileRows rows side by
 // side.
-template <class T, int R, int P, bool kPackedA>
-SGELA_INLINE void multiply_tile(std::int64_t depth, const T* a, std::int64_t lda, const T* panels,
-                                                 std::int64_t panel_stride, T* c, std::int64_t ldc, bool accumulate) {
+template <class T, int R, int P, bool kPackedA, class W>
+SGELA_INLINE void multiply_tile(std::int64_t depth, const T* a, std::int64_t lda, const W* panels,
+                                std::int64_t panel_stride, T* c, std::int64_t ldc, bool accumulate) {
   using V = Vec<T>;
   V sums[R][2 * P];
 #pragma GCC unroll 12
@@ -105,8 +108,8 @@ SGELA_INLINE void multiply_tile(std::int64_t depth, const T* a, std::int64_t lda
 }
 
 // As multiply_tile(), for 1 <= rows <= R.
-template <class T, int R, int P, bool kPackedA>
-void multiply_rows(std::int64_t rows, std::int64_t depth, const T* a, std::int64_t lda, const T* panels,
+template <class T, int R, int P, bool kPackedA, class W>
+void multiply_rows(std::int64_t rows, std::int64_t depth, const T* a, std::int64_t lda, const W* panels,
                    std::int64_t panel_stride, T* c, std::int64_t ldc, bool accumulate) {
   if (rows == R) {
     multiply_tile<T, R, P, kPackedA>(depth, a, lda, panels, panel_stride, c, ldc, accumulate);
@@ -116,9 +119,9 @@ void multiply_rows(std::int64_t rows, std::int64_t depth, const T* a, std::int64
 }
 
 // The last panel, of which only `columns` belong to C: through a tile of its own.
-template <class T, bool kPackedA>
+template <class T, bool kPackedA, class W>
 void multiply_edge(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a, std::int64_t lda,
-                   const T* panel, T* c, std::int64_t ldc, bool accumulate) {
+                   const W* panel, T* c, std::int64_t ldc, bool accumulate) {
   T edge[kTileRows * kPanel<T>];
   for (std::int64_t i = 0; i < rows * kPanel<T>; ++i) {
     const std::int64_t n = i % kPanel<T>;
@@ -131,9 +134,9 @@ void multiply_edge(std::int64_t rows, std::int64_t columns, std::int64_t depth, 
 }
 
 // C(rows, columns) (+)= A B of a depth that is part of the packed `panel_depth`. Packed A is lda = its own depth long.
-template <class T, bool kPackedA>
+template <class T, bool kPackedA, class W>
 void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a, std::int64_t lda,
-                    const T* panels, std::int64_t panel_depth, T* c, std::int64_t ldc, bool accumulate) {
+                    const W* panels, std::int64_t panel_depth, T* c, std::int64_t ldc, bool accumulate) {
   const std::int64_t panel_stride = panel_depth * kPanel<T>;
   std::int64_t n = 0;
   if (!kPackedA && rows <= kFewRows) {
@@ -159,9 +162,9 @@ void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth,
 
 // C(rows, columns) (+)= A(rows, depth) B, with A row-major or, if kPackedA, packed by pack_rows<kTileRows>(). Nothing
 // beyond C's columns is written. With depth 0, C becomes 0 unless accumulated to.
-template <class T, bool kPackedA = false>
+template <class T, bool kPackedA = false, class W = T>
 void multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a, std::int64_t lda,
-              const T* panels, T* c, std::int64_t ldc, bool accumulate) {
+              const W* panels, T* c, std::int64_t ldc, bool accumulate) {
   if (depth == 0 && !accumulate) {
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t n = 0; n < columns; ++n) c[r * ldc + n] = T(0);

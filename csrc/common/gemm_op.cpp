@@ -1,6 +1,8 @@
-// The CPU op packed_product, by which tests and benchmarks reach the matrix products of the other ops' kernels:
+// The CPU ops by which tests and benchmarks reach the matrix products of the other ops' kernels:
 //   packed_product(Tensor a, Tensor b, Tensor? c, bool a_transposed, bool b_transposed) -> Tensor
-// a (M, D) or (D, M), b (D, N) or (N, D), both float32 or float64, plus c (M, N). One thread.
+// a (M, D) or (D, M), b (D, N) or (N, D), both float32 or float64, plus c (M, N).
+//   int8_product(Tensor a, Tensor b, Tensor scales) -> Tensor
+// a (M, D) float32, quantised row by row; b (N, D) int8 with scales (N). One thread.
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -64,7 +66,37 @@ Tensor packed_product(Tensor a, Tensor b, std::optional<Tensor> c, bool a_transp
   return product_as<float>(a, b, c, a_transposed, b_transposed);
 }
 
+Tensor int8_product(Tensor a, Tensor b, Tensor scales) {
+  STD_TORCH_CHECK(a.dim() == 2 && b.dim() == 2 && scales.dim() == 1 && a.is_cpu() && b.is_cpu() && scales.is_cpu() &&
+                      a.size(1) == b.size(1) && b.size(0) == scales.size(0),
+                  "int8_product takes a (M, D), b (N, D) and scales (N) on the CPU");
+  STD_TORCH_CHECK(a.scalar_type() == ScalarType::Float && b.scalar_type() == ScalarType::Char &&
+                      scales.scalar_type() == ScalarType::Float,
+                  "int8_product takes float32, int8 and float32");
+  a = torch::stable::contiguous(a);
+  b = torch::stable::contiguous(b);
+  scales = torch::stable::contiguous(scales);
+  Int8Product product{a.size(0),
+                      b.size(0),
+                      a.size(1),
+                      static_cast<const float*>(a.const_data_ptr()),
+                      static_cast<const std::int8_t*>(b.const_data_ptr()),
+                      static_cast<const float*>(scales.const_data_ptr()),
+                      nullptr,
+                      nullptr};
+  const ProductKernels<float>& kernels = chosen_product<float>();
+  const Tensor out = torch::stable::new_empty(a, {product.rows, kernels.int8_columns(product)});
+  const Tensor workspace = torch::stable::new_empty(a, {kernels.int8_workspace(product)});
+  product.c = static_cast<float*>(out.mutable_data_ptr());
+  product.workspace = static_cast<float*>(workspace.mutable_data_ptr());
+  kernels.run_int8(product);
+  return torch::stable::contiguous(torch::stable::narrow(const_cast<Tensor&>(out), 1, 0, product.columns));
+}
+
 }  // namespace
 }  // namespace sgela
 
-STABLE_TORCH_LIBRARY_IMPL(sgela_fast, CPU, m) { m.impl("packed_product", TORCH_BOX(&sgela::packed_product)); }
+STABLE_TORCH_LIBRARY_IMPL(sgela_fast, CPU, m) {
+  m.impl("packed_product", TORCH_BOX(&sgela::packed_product));
+  m.impl("int8_product", TORCH_BOX(&sgela::int8_product));
+}

@@ -1,4 +1,5 @@
-// A whole matrix product through common/gemm.h, packing included: what tests and benchmarks of the kernels call.
+// A whole matrix product through common/gemm.h or gemm_int8.h, packing included: what tests and benchmarks of the kernels
+// call.
 // One thread; moves A, B and C once and B's panels twice.
 #pragma once
 
@@ -18,10 +19,23 @@ struct Product {
   T* workspace;  // product_workspace() elements
 };
 
+// C(rows, columns) = A B with A quantised row by row and B (columns, depth) int8 with a scale for each column.
+struct Int8Product {
+  std::int64_t rows, columns, depth;
+  const float* a;
+  const std::int8_t* b;
+  const float* scales;
+  float* c;          // rows of int8_columns()
+  float* workspace;  // int8_workspace() elements
+};
+
 template <class T>
 struct ProductKernels {
   std::int64_t (*workspace)(const Product<T>&);
   void (*run)(const Product<T>&);
+  std::int64_t (*int8_columns)(const Int8Product&);
+  std::int64_t (*int8_workspace)(const Int8Product&);
+  void (*run_int8)(const Int8Product&);
 };
 
 template <class T>
@@ -35,7 +49,8 @@ const ProductKernels<T>& product_avx512();
 
 #ifdef SGELA_ISA
 
-#include "common/gemm.h"
+#include "common/gemm_int8.h"
+#include "common/stored.h"
 
 namespace sgela::SGELA_ISA {
 
@@ -61,8 +76,25 @@ void product(const Product<T>& p) {
   }
 }
 
+inline std::int64_t int8_columns(const Int8Product& p) {
+  return (p.columns + kPanel<float> - 1) / kPanel<float> * kPanel<float>;
+}
+
+inline std::int64_t int8_workspace(const Int8Product& p) {
+  return stored_size(Stored::kInt8, p.depth, int8_columns(p)) + quantised_size(p.rows, p.depth);
+}
+
+inline void int8_product(const Int8Product& p) {
+  const std::int64_t total = int8_columns(p);
+  const QuantisedRows a = quantised_in(p.workspace + stored_size(Stored::kInt8, p.depth, total), p.rows, p.depth);
+  pack_int8([](std::int64_t n) { return n; }, p.b, p.scales, p.depth, p.columns, total, p.workspace);
+  quantise_rows(p.rows, p.depth, p.a, p.depth, a);
+  multiply_int8(p.rows, total, p.depth, a, p.workspace, total, 0, p.c, total, false);
+}
+
 template <class T>
-inline constexpr ProductKernels<T> kProductKernels{product_workspace<T>, product<T>};
+inline constexpr ProductKernels<T> kProductKernels{product_workspace<T>, product<T>, int8_columns, int8_workspace,
+                                                   int8_product};
 
 }  // namespace sgela::SGELA_ISA
 

@@ -61,6 +61,15 @@ bool runs_here(Isa isa) {
 #endif
 }
 
+bool runs_vnni() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  static const bool runs = __builtin_cpu_supports("avx512vnni");
+  return runs;
+#else
+  return false;
+#endif
+}
+
 Isa chosen_isa() {
   int isa = current.load(std::memory_order_relaxed);
   if (isa < 0) {

@@ -19,7 +19,7 @@ from sgela_fast.ops import _library
 
 CONTENT_HASH = _library.define("content_hash(Tensor[] tensors) -> int")
 PACK = _library.define("batched_lstm_pack(Tensor[] weights, int kind) -> Tensor packed")
-# Kinds of packing: the weights as they are, in float32 or float64.
+# Kinds of packing: the weights as they are, in float32 or float64. 1 is bfloat16, 2 int8 (_packed_lstm.py).
 EXACT = 0
 _PLAIN = (Tensor, torch.nn.Parameter)
 

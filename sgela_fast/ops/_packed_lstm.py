@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from sgela_fast.ops import _library, _lstm_arguments
-from sgela_fast.ops._library import autocasts
 from sgela_fast.ops._lstm_packing import EXACT, PACK
 from sgela_fast.ops._packed_weights import (
     Precision,
@@ -22,6 +22,14 @@ from sgela_fast.ops._packed_weights import (
 from sgela_fast.reference import int8 as reduced_reference
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState
 from sgela_fast.reference.int8 import ReducedLayer
+
+# Per layer weight_ih, its scales, weight_hh, its scales and bias. Scales are empty for floating-point weights.
+REDUCED = _library.define(
+    "batched_lstm_reduced(Tensor input, Tensor[] weights, Tensor? packed, Tensor? h0, Tensor? c0, Tensor? lengths) "
+    "-> (Tensor output, Tensor h_n, Tensor c_n)"
+)
+_TENSORS_A_LAYER = 5
+_KINDS = {"full": EXACT, "bfloat16": 1, "int8": 2}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,9 +114,19 @@ def _reduced(layer: LSTMLayer, index: int, precision: str) -> ReducedLayer:
 
 
 def _in_the_order_of_the_kernels(weights: PackedLSTM) -> Tensor | None:
-    if weights.device.type != "cpu" or weights.precision != "full" or _library.why_no_cpu_kernel("batched_lstm"):
+    if weights.device.type != "cpu" or _library.why_no_cpu_kernel("batched_lstm_reduced"):
         return None
-    return PACK.overload([tensor for layer in weights.layers for tensor in layer], EXACT)
+    return PACK.overload(flat(weights), _KINDS[weights.precision])
+
+
+def flat(weights: PackedLSTM) -> list[Tensor]:
+    """The weights as the ops take them: three tensors a layer for ``full``, else five (see :data:`REDUCED`)."""
+    if weights.precision == "full":
+        return [cast(Tensor, tensor) for layer in weights.layers for tensor in layer]
+    tensors: list[Tensor] = []
+    for layer in weights.layers:
+        tensors += [*values_and_scales([layer.weight_ih, layer.weight_hh]), layer.bias]
+    return tensors
 
 
 def check_call(
@@ -132,23 +150,25 @@ def check_call(
 def run_reduced(
     input: Tensor, weights: PackedLSTM, state: Sequence[Tensor] | None, lengths: Tensor | None, fused: bool
 ) -> tuple[Tensor, LSTMState]:
-    """Output and final state, for bfloat16 and int8 weights; the call is checked."""
-    del fused
+    """Output and final state, for bfloat16 and int8 weights; the call is checked, and autocast off."""
+    if fused and weights.device.type == "cpu":
+        h0, c0 = (None, None) if state is None else state
+        output, h_n, c_n = REDUCED.overload(input, flat(weights), weights.packed, h0, c0, lengths)
+        return output, LSTMState(h_n, c_n)
     with torch.no_grad():
-        return _in_float32(input, weights, state, lengths)
+        layers = [ReducedLayer(*layer) for layer in weights.layers]
+        initial = None if state is None else LSTMState(*(tensor.to(torch.float32) for tensor in state))
+        output, final = reduced_reference.batched_lstm(input.to(torch.float32), layers, initial, lengths=lengths)
+        return output.to(weights.dtype), LSTMState(*(tensor.to(weights.dtype) for tensor in final))
 
 
-def _in_float32(
-    input: Tensor, weights: PackedLSTM, state: Sequence[Tensor] | None, lengths: Tensor | None
-) -> tuple[Tensor, LSTMState]:
-    device = input.device.type
-    if autocasts(device):
-        with torch.autocast(device, enabled=False):
-            return _in_float32(input, weights, state, lengths)
-    layers = [ReducedLayer(*layer) for layer in weights.layers]
-    initial = None if state is None else LSTMState(*(tensor.to(torch.float32) for tensor in state))
-    output, final = reduced_reference.batched_lstm(input.to(torch.float32), layers, initial, lengths=lengths)
-    return output.to(weights.dtype), LSTMState(*(tensor.to(weights.dtype) for tensor in final))
+def _fake(input: Tensor, weights: list[Tensor], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    groups, batch, steps, _inputs = input.shape
+    state = (len(weights) // _TENSORS_A_LAYER, groups, batch, weights[2].shape[2])
+    return input.new_empty(groups, batch, steps, state[3]), input.new_empty(state), input.new_empty(state)
 
 
-__all__ = ["PackedLSTM", "check_call", "pack_lstm_weights", "run_reduced", "values_and_scales"]
+_library.register(REDUCED, fake=_fake)
+# There is no gradient: the public function refuses it.
+for _key in ("AutogradCPU", "AutogradCUDA"):
+    _library.LIBRARY.impl("batched_lstm_reduced", torch.library.fallthrough_kernel, _key)

@@ -151,7 +151,7 @@ def _with_packed_weights(
     lengths = None if lengths is None else lengths.to(torch.int64)
     if weights.precision != "full":
         return BatchedLSTMResult(*run_reduced(input, weights, state, lengths, fused))
-    layers = [LSTMLayer(*layer) for layer in cast(Any, weights.layers)]
+    layers = [LSTMLayer(*layer) for layer in cast(Sequence[LSTMLayer], weights.layers)]
     if not fused:
         return _in_accumulation_dtype(input, layers, None if state is None else LSTMState(*state), lengths, None)
     h0, c0 = (None, None) if state is None else state
