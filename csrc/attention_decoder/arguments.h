@@ -15,11 +15,15 @@ using lstm::OptionalTensor;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-inline void check(const Tensor& tensor, const std::vector<int64_t>& sizes, ScalarType type, const char* name) {
+inline void check_sizes(const Tensor& tensor, const std::vector<int64_t>& sizes, const char* name) {
   bool equal = tensor.dim() == static_cast<int64_t>(sizes.size());
   for (size_t i = 0; equal && i < sizes.size(); ++i) equal = tensor.size(i) == sizes[i];
   STD_TORCH_CHECK(equal, "attention_decoder: ", name, " has another shape than the other arguments say");
   STD_TORCH_CHECK(tensor.is_cpu(), "attention_decoder: ", name, " is not on the CPU");
+}
+
+inline void check(const Tensor& tensor, const std::vector<int64_t>& sizes, ScalarType type, const char* name) {
+  check_sizes(tensor, sizes, name);
   STD_TORCH_CHECK(tensor.scalar_type() == type, "attention_decoder: ", name, " has another dtype than the weights");
 }
 
@@ -41,8 +45,7 @@ struct Given {
   Shape shape() const {
     STD_TORCH_CHECK(layers.size() >= 2 && layers.size() % 2 == 0, "attention_decoder takes two weights a layer");
     STD_TORCH_CHECK(output.dim() == 3, "attention_decoder: the output layer's weight has three dimensions");
-    STD_TORCH_CHECK(type() == ScalarType::Float || type() == ScalarType::Double,
-                    "attention_decoder takes float32 and float64");
+    lstm::computing_type(type());  // refuses what no kernel takes
     STD_TORCH_CHECK(fusion.has_value() || !key.has_value(), "attention_decoder: keys are projected for attention only");
     Shape it{};
     it.groups = output.size(0), it.joints = output.size(1), it.hidden = output.size(2);

@@ -6,32 +6,20 @@
 #include <cstring>
 #include <tuple>
 
-#include "attention_decoder/arguments.h"
+#include "attention_decoder/decode_op.h"
 #include "common/huge_pages.h"
 
 namespace sgela::decoder {
 namespace {
 
-using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-// The first element of packed weights; the others are the instruction set, the shape and what was folded.
-constexpr int kMagic = 1612;
 // Windows of a block: enough to make up for reading the weights, so few that their states stay in L2.
 constexpr Size kMostWindows = 72, kFewestWindows = 12;
 
 template <class T>
-std::vector<T> header_of(const Shape& shape, bool folded) {
-  const Size values[] = {kMagic,       static_cast<Size>(chosen_isa()), shape.groups,  shape.layers,        shape.hidden,
-                         shape.joints, shape.attends,                   shape.projects_keys, folded};
-  std::vector<T> header(kHeader, T(0));
-  std::copy(std::begin(values), std::end(values), header.begin());
-  return header;
-}
-
-template <class T>
 Tensor pack_as(const Given& given, bool feedback) {
   const Shape shape = given.shape();
-  const Tensor packed = empty_beside(given.output, {kHeader + shape.groups * shape.group_size()}, given.type());
+  const ScalarType type = lstm::computing_type(given.type());
+  const Tensor packed = empty_beside(given.output, {kHeader + shape.groups * shape.group_size()}, type);
   T* const data = static_cast<T*>(packed.mutable_data_ptr());
   prefer_huge_pages(data, static_cast<size_t>(packed.numel()) * sizeof(T));
   const std::vector<T> header = header_of<T>(shape, feedback && shape.attends);
@@ -39,7 +27,7 @@ Tensor pack_as(const Given& given, bool feedback) {
   std::vector<Tensor> kept;  // their memory must live as long as the kernels run
   const auto pointer = [&](const OptionalTensor& tensor) -> const T* {
     if (!tensor.has_value()) return nullptr;
-    return data_of<T>(kept.emplace_back(dense(*tensor, given.type())));
+    return data_of<T>(kept.emplace_back(dense(*tensor, type)));
   };
   std::vector<const T*> layers;
   for (const Tensor& weight : given.layers) layers.push_back(pointer(weight));
@@ -47,7 +35,7 @@ Tensor pack_as(const Given& given, bool feedback) {
           *output_bias = pointer(given.output_bias);
   const Kernels<T>& kernels = chosen_kernels<T>();
   const Size square = shape.hidden * shape.hidden;
-  lstm::for_each_task<T>(shape.groups, kernels.pack_workspace(shape), packed, given.type(), [&](Size group, T* workspace) {
+  lstm::for_each_task<T>(shape.groups, kernels.pack_workspace(shape), packed, type, [&](Size group, T* workspace) {
     const auto of_group = [group](const T* weight, Size size) { return weight == nullptr ? weight : weight + group * size; };
     std::vector<const T*> upper;
     for (size_t i = 2; i < layers.size(); ++i) upper.push_back(of_group(layers[i], 4 * square));
@@ -63,15 +51,6 @@ Tensor pack_as(const Given& given, bool feedback) {
   return packed;
 }
 
-// Packed from weights of this shape, in this way and for the instruction set in use?
-template <class T>
-bool fits(const Tensor& packed, const Shape& shape, bool folded, ScalarType type) {
-  if (packed.scalar_type() != type || packed.dim() != 1 || !packed.is_contiguous() || !packed.is_cpu()) return false;
-  const std::vector<T> header = header_of<T>(shape, folded);
-  return packed.size(0) == kHeader + shape.groups * shape.group_size() &&
-         std::equal(header.begin(), header.end(), data_of<T>(packed));
-}
-
 Size window_block(const Shape& shape) {
   const Size groups = std::max<Size>(shape.groups, 1);
   const Size wanted = (torch::stable::get_num_threads() + groups - 1) / groups;
@@ -84,77 +63,11 @@ template <class T>
 Results decode_as(const Tensor& encoded, const Tensor& h0, const Tensor& c0, const Given& given,
                   const std::vector<Tensor>& biases, const OptionalTensor& teacher, const OptionalTensor& packed,
                   Size steps, const Settings& settings) {
-  const ScalarType type = given.type();
-  Shape shape = given.shape();
-  STD_TORCH_CHECK(encoded.dim() == 4, "attention_decoder: encoded has the shape (G, B, Tk, K)");
-  shape.batch = encoded.size(1), shape.keys = encoded.size(2), shape.steps = steps;
-  const Size groups = shape.groups, batch = shape.batch, hidden = shape.hidden, joints = shape.joints;
-  check(encoded, {groups, batch, shape.keys, hidden}, type, "encoded");
-  check(h0, {shape.layers, groups, batch, hidden}, type, "h0");
-  check(c0, {shape.layers, groups, batch, hidden}, type, "c0");
-  STD_TORCH_CHECK(steps >= 1, "attention_decoder takes at least one step");
-  STD_TORCH_CHECK(!shape.attends || shape.keys >= 1, "attention_decoder: there is nothing to attend to");
-  STD_TORCH_CHECK(settings.mode >= 0 && settings.mode <= 2, "attention_decoder: mode must be 0, 1 or 2");
-  STD_TORCH_CHECK(settings.direction == 1 || settings.direction == -1, "attention_decoder: direction must be 1 or -1");
-  STD_TORCH_CHECK(settings.everything || shape.attends, "attention_decoder: without attention there are no contexts");
-  STD_TORCH_CHECK(static_cast<Size>(biases.size()) == shape.layers, "attention_decoder takes one bias a layer");
-
-  std::vector<Tensor> kept;  // their memory must live as long as the kernels run
-  const auto pointer = [&](const Tensor& tensor) { return data_of<T>(kept.emplace_back(dense(tensor, type))); };
-  std::vector<const T*> bias_pointers;
-  for (const Tensor& bias : biases) {
-    check(bias, {groups, 4 * hidden}, type, "bias");
-    bias_pointers.push_back(pointer(bias));
-  }
+  const Shape shape = given.shape();
   const bool feedback = settings.feedback && !teacher.has_value();
-  const bool folded = feedback && shape.attends;
-  const Tensor panels = packed.has_value() && fits<T>(*packed, shape, folded, type) ? *packed : pack_as<T>(given, feedback);
-  const Tensor memory = with_unit_stride(encoded);
-
-  Decoding<T> p{};
-  p.shape = shape;
-  p.packed = data_of<T>(panels) + kHeader;
-  p.encoded = data_of<T>(memory);
-  for (int i = 0; i < 3; ++i) p.encoded_strides[i] = memory.stride(i);
-  p.h0 = pointer(h0), p.c0 = pointer(c0);
-  p.biases = bias_pointers.data();
-  if (given.output_bias) p.output_bias = pointer(*given.output_bias);
-  if (teacher) {
-    check(*teacher, {groups, batch, steps, joints}, type, "teacher");
-    const Tensor& rows = kept.emplace_back(with_unit_stride(*teacher));
-    p.teacher = data_of<T>(rows);
-    for (int i = 0; i < 3; ++i) p.teacher_strides[i] = rows.stride(i);
-  }
-  p.feedback = feedback, p.tanh = settings.tanh;
-  p.attention = attention_of(shape, settings);
-
-  const auto output = [&](bool wanted, std::vector<int64_t> sizes, T*& data) {
-    const Tensor tensor = empty_beside(memory, wanted ? sizes : std::vector<int64_t>{0}, type);
-    data = wanted ? static_cast<T*>(tensor.mutable_data_ptr()) : nullptr;
-    return tensor;
-  };
-  const bool everything = settings.everything;
-  const Tensor context = output(shape.attends, {groups, batch, steps, hidden}, p.context);
-  const Tensor loss = output(true, {groups, batch}, p.loss);
-  const Tensor alignment = output(everything && shape.attends, {groups, batch, steps, shape.keys}, p.alignment);
-  const Tensor reconstruction = output(everything, {groups, batch, steps, joints}, p.reconstruction);
-  const Tensor attentional = output(everything, {groups, batch, steps, hidden}, p.attentional);
-  const Tensor h = output(everything, {shape.layers, groups, batch, steps, hidden}, p.h);
-  const Tensor c = output(everything, {shape.layers, groups, batch, steps, hidden}, p.c);
-
-  const Kernels<T>& kernels = chosen_kernels<T>();
-  const Size mask_size = shape.attends && settings.mode != 0 ? steps + shape.keys - 1 + kernels.lanes : 0;
-  std::vector<T> mask(static_cast<size_t>(mask_size));
-  if (mask_size > 0) {
-    kernels.fill_mask(p.attention, mask.data(), mask_size);
-    p.attention.mask = mask.data();
-  }
-  const Size block = window_block(shape), blocks = (batch + block - 1) / block;
-  lstm::for_each_task<T>(groups * blocks, kernels.decode_workspace(shape, block), memory, type, [&](Size task, T* workspace) {
-    const Size first = task % blocks * block;
-    kernels.decode(p, task / blocks, first, std::min(block, batch - first), workspace);
-  });
-  return {context, loss, alignment, reconstruction, attentional, h, c};
+  const bool usable = packed.has_value() && fits<T>(*packed, shape, feedback && shape.attends);
+  return decode_packed<T>(shape, usable ? *packed : pack_as<T>(given, feedback), given.type(),
+                          {encoded, h0, c0, biases, given.output_bias, teacher, steps}, settings);
 }
 
 // 64 bits that depend on one word in 64 kB of each tensor, the first and the last among them.
@@ -162,13 +75,12 @@ int64_t sample(std::vector<Tensor> tensors) {
   constexpr size_t kWord = sizeof(uint32_t), kEvery = 65536;
   uint64_t hash = tensors.size();
   for (const Tensor& tensor : tensors) {
-    STD_TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous() && tensor.element_size() >= kWord,
-                    "attention_decoder_sample takes dense tensors of float32 or float64 on the CPU");
+    STD_TORCH_CHECK(tensor.is_cpu() && tensor.is_contiguous(), "attention_decoder_sample takes dense tensors on the CPU");
     const char* const bytes = static_cast<const char*>(tensor.const_data_ptr());
     const size_t size = static_cast<size_t>(tensor.numel()) * tensor.element_size();
-    for (size_t at = 0; at < size; at += std::min(kEvery, std::max(kWord, size - kWord - at))) {
-      uint32_t word;
-      std::memcpy(&word, bytes + at, kWord);
+    for (size_t at = 0; at < size; at += std::min(kEvery, std::max(kWord, size - std::min(size, kWord + at)))) {
+      uint32_t word = 0;
+      std::memcpy(&word, bytes + at, std::min(kWord, size - at));
       hash = (hash ^ word) * 0x9E3779B97F4A7C15;
       hash ^= hash >> 32;
     }
@@ -193,6 +105,83 @@ Results decode(Tensor encoded, Tensor h0, Tensor c0, std::vector<Tensor> layers,
 }
 
 }  // namespace
+
+template <class T>
+Results decode_packed(Shape shape, const Tensor& packed, ScalarType given_type, const Inputs& in,
+                      const Settings& settings) {
+  const ScalarType type = lstm::computing_type(given_type);
+  STD_TORCH_CHECK(in.encoded.dim() == 4, "attention_decoder: encoded has the shape (G, B, Tk, K)");
+  shape.batch = in.encoded.size(1), shape.keys = in.encoded.size(2), shape.steps = in.steps;
+  const Size groups = shape.groups, batch = shape.batch, hidden = shape.hidden, joints = shape.joints;
+  check(in.encoded, {groups, batch, shape.keys, hidden}, given_type, "encoded");
+  check(in.h0, {shape.layers, groups, batch, hidden}, given_type, "h0");
+  check(in.c0, {shape.layers, groups, batch, hidden}, given_type, "c0");
+  STD_TORCH_CHECK(in.steps >= 1, "attention_decoder takes at least one step");
+  STD_TORCH_CHECK(!shape.attends || shape.keys >= 1, "attention_decoder: there is nothing to attend to");
+  STD_TORCH_CHECK(settings.mode >= 0 && settings.mode <= 2, "attention_decoder: mode must be 0, 1 or 2");
+  STD_TORCH_CHECK(settings.direction == 1 || settings.direction == -1, "attention_decoder: direction must be 1 or -1");
+  STD_TORCH_CHECK(settings.everything || shape.attends, "attention_decoder: without attention there are no contexts");
+  STD_TORCH_CHECK(static_cast<Size>(in.biases.size()) == shape.layers, "attention_decoder takes one bias a layer");
+
+  std::vector<Tensor> kept;  // their memory must live as long as the kernels run
+  const auto pointer = [&](const Tensor& tensor) { return data_of<T>(kept.emplace_back(dense(tensor, type))); };
+  std::vector<const T*> bias_pointers;
+  for (const Tensor& bias : in.biases) {
+    check_sizes(bias, {groups, 4 * hidden}, "bias");
+    bias_pointers.push_back(pointer(bias));
+  }
+  const Tensor memory = with_unit_stride(lstm::as(in.encoded, type));
+
+  Decoding<T> p{};
+  p.shape = shape;
+  p.packed = data_of<T>(packed) + kHeader;
+  p.encoded = data_of<T>(memory);
+  for (int i = 0; i < 3; ++i) p.encoded_strides[i] = memory.stride(i);
+  p.h0 = pointer(in.h0), p.c0 = pointer(in.c0);
+  p.biases = bias_pointers.data();
+  if (in.output_bias) p.output_bias = pointer(*in.output_bias);
+  if (in.teacher) {
+    check(*in.teacher, {groups, batch, in.steps, joints}, given_type, "teacher");
+    const Tensor& rows = kept.emplace_back(with_unit_stride(lstm::as(*in.teacher, type)));
+    p.teacher = data_of<T>(rows);
+    for (int i = 0; i < 3; ++i) p.teacher_strides[i] = rows.stride(i);
+  }
+  p.feedback = settings.feedback && !in.teacher.has_value(), p.tanh = settings.tanh;
+  p.attention = attention_of(shape, settings);
+
+  const auto output = [&](bool wanted, std::vector<int64_t> sizes, T*& data) {
+    const Tensor tensor = empty_beside(memory, wanted ? sizes : std::vector<int64_t>{0}, type);
+    data = wanted ? static_cast<T*>(tensor.mutable_data_ptr()) : nullptr;
+    return tensor;
+  };
+  const bool everything = settings.everything;
+  const Tensor context = output(shape.attends, {groups, batch, in.steps, hidden}, p.context);
+  const Tensor loss = output(true, {groups, batch}, p.loss);
+  const Tensor alignment = output(everything && shape.attends, {groups, batch, in.steps, shape.keys}, p.alignment);
+  const Tensor reconstruction = output(everything, {groups, batch, in.steps, joints}, p.reconstruction);
+  const Tensor attentional = output(everything, {groups, batch, in.steps, hidden}, p.attentional);
+  const Tensor h = output(everything, {shape.layers, groups, batch, in.steps, hidden}, p.h);
+  const Tensor c = output(everything, {shape.layers, groups, batch, in.steps, hidden}, p.c);
+
+  const Kernels<T>& kernels = chosen_kernels<T>();
+  const Size mask_size = shape.attends && settings.mode != 0 ? in.steps + shape.keys - 1 + kernels.lanes : 0;
+  std::vector<T> mask(static_cast<size_t>(mask_size));
+  if (mask_size > 0) {
+    kernels.fill_mask(p.attention, mask.data(), mask_size);
+    p.attention.mask = mask.data();
+  }
+  const Size block = window_block(shape), blocks = (batch + block - 1) / block;
+  lstm::for_each_task<T>(groups * blocks, kernels.decode_workspace(shape, block), memory, type, [&](Size task, T* workspace) {
+    const Size first = task % blocks * block;
+    kernels.decode(p, task / blocks, first, std::min(block, batch - first), workspace);
+  });
+  const auto given = [&](const Tensor& tensor) { return lstm::as(tensor, given_type); };
+  return {given(context),     given(loss), given(alignment), given(reconstruction),
+          given(attentional), given(h),    given(c)};
+}
+
+template Results decode_packed<float>(Shape, const Tensor&, ScalarType, const Inputs&, const Settings&);
+template Results decode_packed<double>(Shape, const Tensor&, ScalarType, const Inputs&, const Settings&);
 
 Tensor pack_weights(const Given& given, bool feedback) {
   return given.type() == ScalarType::Double ? pack_as<double>(given, feedback) : pack_as<float>(given, feedback);

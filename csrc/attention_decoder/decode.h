@@ -54,6 +54,7 @@ struct DecodeScratch {
   T* key_bias;     // (Tk): 0, and -inf up to a whole vector
   T* scores;       // (Tk)
   T* staged;       // (rows, Tk, K up to a whole vector), if K is not one
+  T *below, *own;  // what int8 weights read: from below or the context, and the layer's own or the decoded state
   Size size;
 
   // Enough for `rows` windows or fewer.
@@ -72,6 +73,8 @@ struct DecodeScratch {
     key_bias = pieces.take(keys);
     scores = pieces.take(keys);
     staged = pieces.take(shape.attends ? staging_size<T>(rows * shape.keys, shape.hidden) : 0);
+    below = pieces.take(activations_size<T>(shape.stored, rows, shape.hidden));
+    own = pieces.take(activations_size<T>(shape.stored, rows, shape.hidden));
     size = pieces.used;
   }
 };
@@ -118,28 +121,33 @@ void update_cells(Size rows, T* gates, Size stride, T* c, T* h, Size width) {
   }
 }
 
-// One layer's step. `below` is what it reads besides its own state, `skeleton` what the bottom layer does.
-template <class T>
+// One layer's step. `below` is what it reads besides its own state, `skeleton` what the bottom layer does. W is the type
+// of the weights.
+template <class T, class W = T>
 void run_cells(const Block<T>& it, Size layer, const T* bias, Factor<T> below, Factor<T> skeleton) {
   constexpr Size kLanes = Vec<T>::kLanes;
   const Size hidden = it.shape.hidden, depth = it.shape.below(layer), at = layer * it.rows * it.width;
   const Size vectors = vectors_of<T>(hidden), joints = it.shape.joints, slice = slice_of(it.rows);
-  const T* below_panels = it.packed + it.shape.layer_offset(layer);
-  const T* state_panels = below_panels + 4 * it.width * depth;
+  const Size total = 4 * it.width;
+  const T* below_matrix = it.packed + it.shape.layer_offset(layer);
+  const T* state_matrix = below_matrix + it.shape.gates_size(depth);
   const T* skeleton_panels = it.packed + it.shape.skeleton_offset();
   T* const gates = it.scratch.gates;
+  typename ActivationsOf<T, W>::Type read{};
+  if (below.rows != nullptr) read = activations<W>(it.rows, depth, below.rows, below.stride, it.scratch.below);
+  const auto state = activations<W>(it.rows, hidden, static_cast<const T*>(it.scratch.h + at), it.width, it.scratch.own);
   for (Size vector = 0; vector < vectors; vector += slice) {
     const Size count = vectors - vector < slice ? vectors - vector : slice;
     const Size first = vector * kGates<T>, columns = count * kGates<T>;
     for (Size r = 0; r < it.rows; ++r) copy_row(bias + first, columns, gates + r * columns);
     if (below.rows != nullptr) {
-      multiply(it.rows, columns, depth, below.rows, below.stride, below_panels + first * depth, gates, columns, true);
+      multiply_matrix<W>(it.rows, columns, depth, read, below_matrix, total, first, gates, columns, true);
     }
     if (skeleton.rows != nullptr) {
       multiply(it.rows, columns, joints, skeleton.rows, skeleton.stride, skeleton_panels + first * joints, gates, columns,
                true);
     }
-    multiply(it.rows, columns, hidden, it.scratch.h + at, it.width, state_panels + first * hidden, gates, columns, true);
+    multiply_matrix<W>(it.rows, columns, hidden, state, state_matrix, total, first, gates, columns, true);
     for (Size v = 0; v < count; ++v) {
       const Size unit = at + (vector + v) * kLanes;
       update_cells(it.rows, gates + v * kGates<T>, columns, it.scratch.c + unit, it.scratch.next_h + unit, it.width);
@@ -182,15 +190,18 @@ void attend(const Block<T>& it, Size step, const T* query) {
 }
 
 // The attentional layer (Eq. 9), from the decoded states and the contexts of this step.
-template <class T>
+template <class T, class W = T>
 void fuse(const Block<T>& it, Size step, const T* decoded) {
   using V = Vec<T>;
   const Size hidden = it.shape.hidden;
-  const T* panels = it.packed + it.shape.fusion_offset();
+  const T* const matrix = it.packed + it.shape.fusion_offset();
   T* const attentional = it.scratch.attentional;
-  multiply(it.rows, hidden, hidden, decoded, it.width, panels, attentional, it.width, false);
-  multiply<T>(it.rows, hidden, hidden, it.row_of(it.decoding.context, 0, step, hidden), it.shape.steps * hidden,
-              panels + decoder::padded(hidden) * hidden, attentional, it.width, true);
+  const T* const context = it.row_of(it.decoding.context, 0, step, hidden);
+  const auto own = activations<W>(it.rows, hidden, decoded, it.width, it.scratch.own);
+  const auto read = activations<W>(it.rows, hidden, context, it.shape.steps * hidden, it.scratch.below);
+  multiply_matrix<W>(it.rows, hidden, hidden, own, matrix, it.width, 0, attentional, it.width, false);
+  multiply_matrix<W>(it.rows, hidden, hidden, read, matrix + it.shape.square_size(), it.width, 0, attentional, it.width,
+                     true);
   if (!it.decoding.tanh) return;
   for (Size r = 0; r < it.rows; ++r) {
     T* const row = attentional + r * it.width;
@@ -280,7 +291,7 @@ Size decode_workspace(const decoder::Shape& shape, Size rows) {
   return DecodeScratch<T>(shape, rows, nullptr).size;
 }
 
-template <class T>
+template <class T, class W = T>
 void decode_block(const decoder::Decoding<T>& decoding, Size group, Size first, Size rows, T* workspace) {
   const decoder::Shape& shape = decoding.shape;
   DecodeScratch<T> scratch(shape, rows, workspace);
@@ -293,24 +304,25 @@ void decode_block(const decoder::Decoding<T>& decoding, Size group, Size first, 
     // Before the first step the attentional vector is zero, and so is the skeleton: neither has a share of the gates.
     const bool fed = step > 0 && shape.attends;
     const bool folded = fed && decoding.feedback;
-    run_cells<T>(it, 0, folded ? scratch.fed_bias : scratch.bias, {fed ? scratch.attentional : nullptr, it.width},
-                 skeletons(it, step));
+    run_cells<T, W>(it, 0, folded ? scratch.fed_bias : scratch.bias,
+                    {fed ? scratch.attentional : nullptr, it.width}, skeletons(it, step));
     for (Size layer = 1; layer < shape.layers; ++layer) {
-      run_cells<T>(it, layer, scratch.bias + layer * 4 * it.width,
-                   {scratch.next_h + (layer - 1) * rows * it.width, it.width}, {nullptr, 0});
+      run_cells<T, W>(it, layer, scratch.bias + layer * 4 * it.width,
+                      {scratch.next_h + (layer - 1) * rows * it.width, it.width}, {nullptr, 0});
     }
     const T* decoded = scratch.next_h + (shape.layers - 1) * rows * it.width;
     const T* attentional = decoded;
     if (shape.attends) {
       const T* query = decoded;
       if (shape.projects_keys) {
-        multiply(rows, shape.hidden, shape.hidden, decoded, it.width, it.packed + shape.key_offset(), scratch.query,
-                 it.width, false);
+        const auto own = activations<W>(rows, shape.hidden, decoded, it.width, scratch.own);
+        multiply_matrix<W>(rows, shape.hidden, shape.hidden, own, it.packed + shape.key_offset(), it.width, 0,
+                           scratch.query, it.width, false);
         query = scratch.query;
       }
       attend(it, step, query);
       // Nobody reads the last attentional vector but the output layer.
-      if (everything || step + 1 < shape.steps) fuse(it, step, decoded);
+      if (everything || step + 1 < shape.steps) fuse<T, W>(it, step, decoded);
       attentional = scratch.attentional;
     } else {
       for (Size r = 0; r < rows; ++r) decoding.loss[group * shape.batch + first + r] = T(0);
@@ -323,6 +335,16 @@ void decode_block(const decoder::Decoding<T>& decoding, Size group, Size first, 
     scratch.h = scratch.next_h;
     scratch.next_h = before;
   }
+}
+
+template <class T>
+void decode_stored(const decoder::Decoding<T>& decoding, Size group, Size first, Size rows, T* workspace) {
+  const Stored stored = decoding.shape.stored;
+  if constexpr (sizeof(T) == 4) {
+    if (stored == Stored::kInt8) return decode_block<T, Int8>(decoding, group, first, rows, workspace);
+    if (stored == Stored::kBFloat16) return decode_block<T, BFloat16>(decoding, group, first, rows, workspace);
+  }
+  decode_block<T, T>(decoding, group, first, rows, workspace);
 }
 
 }  // namespace sgela::SGELA_ISA

@@ -10,7 +10,8 @@
 //   fusion        panels (K x K) of the decoded state, then of the context,
 //   output        panels (K x J),
 // with Kp = K rounded up to kBlock and panels as in common/gemm.h. The size does not depend on the instruction set, the
-// order of the columns does. The layers' biases are not in it: models tend to compute them anew.
+// order of the columns does. The layers' biases are not in it: models tend to compute them anew. Weights may be stored in
+// fewer bits (common/stored.h), but not fed_bias and the panels that read or make skeletons.
 //
 // With feedback the skeleton at step t > 0 is W_F a + b_F for the previous attentional vector a (Eq. 10), so its share of
 // the gates, W_s (W_F a + b_F), folds into that of a: W_a + W_s W_F is packed in the place of W_a, and W_s b_F is fed_bias.
@@ -19,6 +20,7 @@
 #include <cstdint>
 
 #include "common/isa.h"
+#include "common/stored.h"
 #include "locality_attention/params.h"
 
 namespace sgela::decoder {
@@ -34,22 +36,21 @@ inline constexpr Size kBlock = 32;  // columns of the widest panel
 struct Shape {
   Size groups, batch, steps, keys, joints, hidden, layers;
   bool attends, projects_keys;
+  Stored stored = Stored::kFull;
 
   // Rows of the lower panels of a layer.
   [[gnu::always_inline]] Size below(Size layer) const { return layer == 0 && !attends ? 0 : hidden; }
+  [[gnu::always_inline]] Size gates_size(Size depth) const { return stored_size(stored, depth, 4 * padded(hidden)); }
+  [[gnu::always_inline]] Size square_size() const { return stored_size(stored, hidden, padded(hidden)); }
   [[gnu::always_inline]] Size layer_offset(Size layer) const {
-    const Size gates = 4 * padded(hidden);
-    return layer == 0 ? 0 : gates * (below(0) + hidden) + (layer - 1) * gates * 2 * hidden;
+    const Size state = gates_size(hidden);
+    return layer == 0 ? 0 : gates_size(below(0)) + state + (layer - 1) * 2 * state;
   }
   [[gnu::always_inline]] Size skeleton_offset() const { return layer_offset(layers); }
   [[gnu::always_inline]] Size fed_bias_offset() const { return skeleton_offset() + 4 * padded(hidden) * joints; }
   [[gnu::always_inline]] Size key_offset() const { return fed_bias_offset() + 4 * padded(hidden); }
-  [[gnu::always_inline]] Size fusion_offset() const {
-    return key_offset() + (projects_keys ? padded(hidden) * hidden : 0);
-  }
-  [[gnu::always_inline]] Size output_offset() const {
-    return fusion_offset() + (attends ? 2 * padded(hidden) * hidden : 0);
-  }
+  [[gnu::always_inline]] Size fusion_offset() const { return key_offset() + (projects_keys ? square_size() : 0); }
+  [[gnu::always_inline]] Size output_offset() const { return fusion_offset() + (attends ? 2 * square_size() : 0); }
   [[gnu::always_inline]] Size group_size() const { return output_offset() + padded(joints) * hidden; }
 };
 
@@ -62,6 +63,21 @@ struct Weights {
   const T* fusion;                 // (K, 2K) or null
   const T* output;                 // (J, K)
   const T* output_bias;            // (J) or null
+};
+
+// The same in fewer bits, the feedback folded in: values and scales as pack_matrix() in common/matrix.h takes them.
+struct ReducedMatrix {
+  const void* values;
+  const float* scales;
+};
+
+struct ReducedWeights {
+  const ReducedMatrix* layers;  // per layer what reads from below, which may be missing in the bottom one, and the state
+  const float* skeleton;        // (4K, J)
+  const float* fed_bias;        // (4K) or null
+  ReducedMatrix query;          // (K, K), transposed key
+  ReducedMatrix fusion[2];      // (K, K) of the decoded state and of the context
+  const float* output;          // (J, K)
 };
 
 // A block of windows of one group runs through all steps on one thread.
@@ -94,6 +110,7 @@ struct Kernels {
   Size lanes;
   Size (*pack_workspace)(const Shape&);
   void (*pack)(const Shape&, const Weights<T>&, bool feedback, T* packed, T* workspace);
+  void (*pack_reduced)(const Shape&, const ReducedWeights&, T* packed);  // null for float64
   void (*fill_mask)(const locality_attention::Attention&, T* table, Size entries);
   Size (*decode_workspace)(const Shape&, Size rows);
   void (*decode)(const Decoding<T>&, Size group, Size first, Size rows, T* workspace);

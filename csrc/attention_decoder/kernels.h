@@ -8,7 +8,10 @@ namespace sgela::SGELA_ISA {
 
 template <class T>
 inline constexpr decoder::Kernels<T> kDecoderKernels{
-    Vec<T>::kLanes, pack_workspace<T>, pack_decoder<T>, fill_decoder_mask<T>, decode_workspace<T>, decode_block<T>,
+    Vec<T>::kLanes,       pack_workspace<T>,
+    pack_decoder<T>,      sizeof(T) == 4 ? pack_reduced_decoder<T> : nullptr,
+    fill_decoder_mask<T>, decode_workspace<T>,
+    decode_stored<T>,
 };
 
 }  // namespace sgela::SGELA_ISA

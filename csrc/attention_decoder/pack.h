@@ -1,10 +1,11 @@
 // Packing of one group's decoder weights for the instruction set of the including file; the layout is in decoder.h.
 //
 // One thread reads every weight once and writes the panels once; the folded weights pass through a workspace of 4K x K.
+// Weights of fewer bits come with the feedback already folded in.
 #pragma once
 
 #include "attention_decoder/decoder.h"
-#include "common/gemm.h"
+#include "common/matrix.h"
 
 namespace sgela::SGELA_ISA {
 
@@ -109,6 +110,40 @@ void pack_decoder(const decoder::Shape& shape, const decoder::Weights<T>& weight
     pack_columns(column_of, 1, hidden, hidden, packed + shape.fusion_offset() + half * decoder::padded(hidden) * hidden);
   }
   pack_columns([&](Size j) { return weights.output + j * hidden; }, 1, hidden, joints, packed + shape.output_offset());
+}
+
+template <class W, class T>
+void pack_reduced_as(const decoder::Shape& shape, const decoder::ReducedWeights& weights, T* packed) {
+  const Size hidden = shape.hidden, joints = shape.joints, wide = 4 * decoder::padded(hidden);
+  const Size columns = vectors_of<T>(hidden) * kGates<T>;
+  const auto gate = [hidden](Size n) { return gate_row<T>(hidden, n / kGates<T>, n % kGates<T>); };
+  const auto same = [](Size n) { return n; };
+  for (Size layer = 0; layer < shape.layers; ++layer) {
+    const Size depth = shape.below(layer);
+    const decoder::ReducedMatrix below = weights.layers[2 * layer], state = weights.layers[2 * layer + 1];
+    T* const at = packed + shape.layer_offset(layer);
+    if (depth > 0) pack_matrix<W>(gate, {below.values, below.scales}, depth, depth, columns, wide, at);
+    pack_matrix<W>(gate, {state.values, state.scales}, hidden, hidden, columns, wide, at + shape.gates_size(depth));
+  }
+  pack_gates(hidden, weights.skeleton, joints, joints, packed + shape.skeleton_offset());
+  T* const fed_bias = packed + shape.fed_bias_offset();
+  for (Size i = 0; i < columns; ++i) fed_bias[i] = T(0);
+  if (weights.fed_bias != nullptr) permute_bias(hidden, weights.fed_bias, fed_bias);
+  const auto pack_square = [&](const decoder::ReducedMatrix& matrix, T* to) {
+    pack_matrix<W>(same, {matrix.values, matrix.scales}, hidden, hidden, hidden, decoder::padded(hidden), to);
+  };
+  if (shape.projects_keys) pack_square(weights.query, packed + shape.key_offset());
+  for (Size half = 0; shape.attends && half < 2; ++half) {
+    pack_square(weights.fusion[half], packed + shape.fusion_offset() + half * shape.square_size());
+  }
+  pack_columns([&](Size j) { return weights.output + j * hidden; }, 1, hidden, joints, packed + shape.output_offset());
+}
+
+template <class T>
+void pack_reduced_decoder(const decoder::Shape& shape, const decoder::ReducedWeights& weights, T* packed) {
+  if constexpr (sizeof(T) == 4) {
+    (shape.stored == Stored::kInt8 ? pack_reduced_as<Int8, T> : pack_reduced_as<BFloat16, T>)(shape, weights, packed);
+  }
 }
 
 }  // namespace sgela::SGELA_ISA

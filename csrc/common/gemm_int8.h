@@ -67,6 +67,16 @@ SGELA_INLINE Int32s even_before_odd(Int32s x) {
 #endif
 }
 
+SGELA_INLINE void store_as_int16(Int32s q, char* to) {
+  typedef int16_t Shorts __attribute__((vector_size(kVectorBytes / 2)));
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const Shorts narrow = (Shorts)_mm_packs_epi32(_mm256_castsi256_si128((__m256i)q), _mm256_extracti128_si256((__m256i)q, 1));
+#else
+  const Shorts narrow = __builtin_convertvector(q, Shorts);
+#endif
+  __builtin_memcpy(to, &narrow, sizeof(narrow));
+}
+
 // One row: the scale, and integers round(127 x / max|x|), halves to even. A row of zeros has the scale 0; one with NaN or
 // infinity the scale NaN and zeros for integers.
 inline void quantise_row(const float* from, std::int64_t depth, bool bytes, char* to, float* scale) {
@@ -97,9 +107,7 @@ inline void quantise_row(const float* from, std::int64_t depth, bool bytes, char
       const Bytes narrow = __builtin_convertvector(q + 128, Bytes);
       __builtin_memcpy(to + i, &narrow, sizeof(narrow));
     } else {
-      typedef int16_t Shorts __attribute__((vector_size(kVectorBytes / 2)));
-      const Shorts narrow = __builtin_convertvector(even_before_odd(q), Shorts);
-      __builtin_memcpy(to + 2 * i, &narrow, sizeof(narrow));
+      store_as_int16(even_before_odd(q), to + 2 * i);
     }
   }
 }
@@ -162,6 +170,17 @@ SGELA_INLINE Int16s load_bytes(const std::int8_t* from) {
   return x;
 }
 
+// sum + x, in this order: a compiler may else add up products first and push sums out of registers.
+SGELA_INLINE Int32s add_in_order(Int32s sum, Int32s x) {
+  sum += x;
+#if defined(__AVX512F__)
+  asm("" : "+v"(sum));
+#elif defined(__SSE2__)
+  asm("" : "+x"(sum));
+#endif
+  return sum;
+}
+
 // What a tile of sums becomes: its place in C, the scales, and whether C is added to.
 struct Int8Tile {
   const char* a;                 // of the tile's first row
@@ -212,7 +231,7 @@ SGELA_INLINE void multiply_int8_tile(std::int64_t groups, const Int8Tile& it) {
       for (int r = 0; r < R; ++r) {
         const Int16s x = broadcast_pair(a + r * it.a_stride + 4 * half);
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) sums[r][v] += multiply_pairs(x, b[v]);
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = add_in_order(sums[r][v], multiply_pairs(x, b[v]));
       }
     }
     a += 8;

@@ -275,9 +275,17 @@ SGELA_INLINE Vec<double> load(const double* from) {
 }
 
 SGELA_INLINE Vec<float> load(const BFloat16* from) {
+#if defined(__AVX512F__)
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return {(Native<float>::Type)_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, halves), 16)};
+#elif defined(__AVX2__)
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return {(Native<float>::Type)_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16)};
+#else
   Native<float>::Halves halves;
   __builtin_memcpy(&halves, from, sizeof(halves));
   return {(Native<float>::Type)(__builtin_convertvector(halves, Native<float>::Integers) << 16)};
+#endif
 }
 
 SGELA_INLINE Vec<float> load(const Float16* from) {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,12 +19,26 @@ from sgela_fast.ops._packed_weights import (
     reduction,
     refuse_gradients,
     snapshot,
+    values_and_scales,
 )
 from sgela_fast.reference import attention_decoder as reference
 from sgela_fast.reference import int8_decoder as reduced_reference
 from sgela_fast.reference.attention_decoder import DecoderOutput, DecoderWeights
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState
 from sgela_fast.reference.int8_decoder import DecoderMatrices, reduce_decoder
+
+# Matrices as values and scales (empty for floating-point ones): per layer what reads from below, then what reads the
+# state; then with attention the transposed key, if there is one, and the halves of the attentional layer.
+_PACK_REDUCED = _library.define(
+    "attention_decoder_pack_reduced(Tensor[] matrices, Tensor skeleton, Tensor? fed_bias, Tensor output, int layers) "
+    "-> Tensor packed"
+)
+REDUCED = _library.define(
+    "attention_decoder_reduced(Tensor encoded, Tensor h0, Tensor c0, Tensor[] matrices, Tensor[] biases, "
+    "Tensor skeleton, Tensor? fed_bias, Tensor output, Tensor? output_bias, Tensor? teacher, Tensor? packed, "
+    "SymInt steps, bool feedback, int mode, int direction, float sigma, float? window, bool tanh, bool everything) "
+    "-> (Tensor context, Tensor loss, Tensor alignment, Tensor reconstruction, Tensor attentional, Tensor h, Tensor c)"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,17 +115,36 @@ def pack_decoder_weights(weights: DecoderWeights, *, feedback: bool, precision: 
     plain = _snapshot(weights if attends else weights._replace(key=None))
     kept: DecoderWeights | DecoderMatrices = plain
     packed = None
+    on_cpu = first.device.type == "cpu" and _library.why_no_cpu_kernel("attention_decoder_reduced") is None
     if precision != "full":
         kept = reduce_decoder(plain, feedback, reduction(precision))
-    elif first.device.type == "cpu" and first.dtype in (torch.float32, torch.float64) and _has_kernel():
+        if on_cpu:
+            packed = _PACK_REDUCED.overload(_flat(kept), kept.skeleton, kept.fed_bias, kept.output, len(kept.layers))
+    elif on_cpu:
         flat = [weight for layer in plain.layers for weight in layer[:2]]
         packed = PACK.overload(flat, plain.key, plain.fusion, plain.output, plain.output_bias, feedback)
     layers = len(plain.layers)
     return PackedDecoder(precision, feedback, first.dtype, attends, groups, joints, hidden, layers, kept, packed)
 
 
-def _has_kernel() -> bool:
-    return _library.why_no_cpu_kernel("attention_decoder_pack") is None
+def _flat(weights: DecoderMatrices) -> list[Tensor]:
+    """All matrices as the ops take them."""
+    matrices = [matrix for layer in weights.layers for matrix in layer[:2]]
+    others = (weights.query, weights.fusion_decoded, weights.fusion_context)
+    return values_and_scales([*matrices, *(matrix for matrix in others if matrix is not None)])
+
+
+def run_reduced(
+    encoded: Tensor, state: LSTMState, packed: PackedDecoder, teacher: Tensor | None, configuration: tuple[Any, ...]
+) -> Sequence[Tensor]:
+    """The compiled loop with bfloat16 or int8 weights; the call is checked."""
+    weights = cast(DecoderMatrices, packed.weights)
+    biases = [layer.bias for layer in weights.layers]
+    fixed = (weights.skeleton, weights.fed_bias, weights.output, weights.output_bias)
+    return cast(
+        Sequence[Tensor],
+        REDUCED.overload(encoded, *state, _flat(weights), biases, *fixed, teacher, packed.packed, *configuration),
+    )
 
 
 def _snapshot(weights: DecoderWeights) -> DecoderWeights:

@@ -30,7 +30,7 @@ from sgela_fast.reference.locality_attention import Mode
 __all__ = ["PackedDecoder", "attention_decoder", "forget_packed_weights", "pack_decoder_weights", "why_not_fused"]
 
 _DTYPES: dict[str, tuple[torch.dtype, ...]] = {
-    "cpu": (torch.float32, torch.float64),
+    "cpu": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
 # Devices on which the fused op has been run and compared, and which `auto` may therefore choose.
@@ -122,7 +122,8 @@ def attention_decoder(
     call (:func:`forget_packed_weights` tells how changes are noticed).
 
     Args:
-        encoded: encoded gait states h_j of Eq. 1, ``(G, B, Tk, K)``, float32 or float64; others run on the reference.
+        encoded: encoded gait states h_j of Eq. 1, ``(G, B, Tk, K)``. The kernels compute bfloat16 and float16 in
+            float32 and round results; the reference computes them as they are.
         state: initial state, the encoder's final one, each ``(L, G, B, K)``.
         weights: the decoder's weights, of the dtype and on the device of ``encoded``. Or what
             :func:`pack_decoder_weights` made of them: then nothing is compared or packed.
@@ -221,11 +222,16 @@ def _decode_packed(
     teacher, attends = settings["teacher"], settings["mode"] is not None
     _packed_decoder.check_call(encoded, state, packed, teacher, settings["steps"], settings["feedback"], attends)
     fused = _use_fused(encoded, state, None, teacher, backend)
-    if not fused or not isinstance(packed.weights, DecoderWeights):
+    on_cpu = encoded.device.type == "cpu"
+    if not fused or (packed.precision != "full" and not on_cpu):
         decoded = _packed_decoder.run_in_pytorch(encoded, state, packed, settings)
         return decoded if outputs == "all" else cast(Tensor, decoded.context)
+    configuration = _configuration(settings, outputs)
+    if not isinstance(packed.weights, DecoderWeights):
+        results = _packed_decoder.run_reduced(encoded, state, packed, teacher, configuration)
+        return _named(results, outputs, attends)
     weights = packed.weights
-    on_cpu = encoded.device.type == "cpu"  # the kernels for CUDA devices read the weights as they are
+    # The kernels for CUDA devices read the weights as they are.
     results = (_DECODE_CPU if on_cpu else DECODE).overload(
         encoded,
         state.h,
@@ -235,7 +241,7 @@ def _decode_packed(
         *weights[1:],
         teacher,
         *([packed.packed] if on_cpu else []),
-        *_configuration(settings, outputs),
+        *configuration,
     )
     return _named(results, outputs, attends)
 
@@ -344,7 +350,31 @@ def _fake(
 _library.register(DECODE, fake=_fake, cuda=_decode_on_cuda)
 _library.LIBRARY.impl("attention_decoder", _decode_on_cpu, "CPU")
 _library.register(_DECODE_CPU, fake=_fake)
+
+
+def _fake_reduced(
+    encoded: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    matrices: list[Tensor],
+    biases: list[Tensor],
+    _skeleton: Tensor,
+    _fed_bias: Tensor | None,
+    output: Tensor,
+    *rest: Any,
+) -> tuple[Tensor, ...]:
+    fusion = output if len(matrices) > 4 * len(biases) else None
+    return _fake(encoded, h0, c0, [], [], None, fusion, output, None, None, *rest)
+
+
+_library.register(_packed_decoder.REDUCED, fake=_fake_reduced)
 # There is no gradient, as the public function says; a wrapper that refuses it would cost a fifth of a small call.
-for _name in ("attention_decoder", "attention_decoder_cpu", "attention_decoder_pack"):
+for _name in (
+    "attention_decoder",
+    "attention_decoder_cpu",
+    "attention_decoder_pack",
+    "attention_decoder_reduced",
+    "attention_decoder_pack_reduced",
+):
     for _key in ("AutogradCPU", "AutogradCUDA"):
         _library.LIBRARY.impl(_name, torch.library.fallthrough_kernel, _key)

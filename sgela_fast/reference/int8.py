@@ -68,7 +68,8 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     largest = x.abs().amax(-1) if x.shape[-1] else x.new_zeros(x.shape[:-1])  # NaN if the row holds one
     usable = (largest >= SMALLEST) & (largest < torch.inf)
-    factor = torch.where(usable, LEVELS / largest, 0.0)
+    # A number divided by a tensor would be its reciprocal times the number, rounded twice.
+    factor = torch.where(usable, torch.full_like(largest, LEVELS) / largest, 0.0)
     scale = torch.where(usable, largest / LEVELS, torch.where(largest < SMALLEST, 0.0, torch.nan))
     scaled = torch.where(usable[..., None], x, 0.0) * factor[..., None]
     return scaled.round().to(torch.int8), scale
@@ -76,7 +77,7 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def quantise(weight: Tensor) -> Int8Matrix:
     """Symmetric int8 with one scale for each output channel of ``weight`` ``(G, N, D)``."""
-    return Int8Matrix(*quantise_rows(weight.to(torch.float32)))
+    return Int8Matrix(*quantise_rows(weight.to(torch.float32).contiguous()))
 
 
 def multiply(x: Tensor, matrix: Matrix) -> Tensor:
