@@ -41,10 +41,12 @@ struct Given {
 
   ScalarType type() const { return output.scalar_type(); }
 
-  // The weights' part of the shape, after checking that they fit together.
-  Shape shape() const {
+  // The weights' part of the shape, after checking that they fit together. Half precision is for who converts it.
+  Shape shape(bool half = false) const {
     STD_TORCH_CHECK(layers.size() >= 2 && layers.size() % 2 == 0, "attention_decoder takes two weights a layer");
     STD_TORCH_CHECK(output.dim() == 3, "attention_decoder: the output layer's weight has three dimensions");
+    STD_TORCH_CHECK(half || type() == ScalarType::Float || type() == ScalarType::Double,
+                    "attention_decoder takes float32 and float64 here");
     lstm::computing_type(type());  // refuses what no kernel takes
     STD_TORCH_CHECK(fusion.has_value() || !key.has_value(), "attention_decoder: keys are projected for attention only");
     Shape it{};

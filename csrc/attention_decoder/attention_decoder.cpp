@@ -17,7 +17,7 @@ constexpr Size kMostWindows = 72, kFewestWindows = 12;
 
 template <class T>
 Tensor pack_as(const Given& given, bool feedback) {
-  const Shape shape = given.shape();
+  const Shape shape = given.shape(true);
   const ScalarType type = lstm::computing_type(given.type());
   const Tensor packed = empty_beside(given.output, {kHeader + shape.groups * shape.group_size()}, type);
   T* const data = static_cast<T*>(packed.mutable_data_ptr());
@@ -63,7 +63,7 @@ template <class T>
 Results decode_as(const Tensor& encoded, const Tensor& h0, const Tensor& c0, const Given& given,
                   const std::vector<Tensor>& biases, const OptionalTensor& teacher, const OptionalTensor& packed,
                   Size steps, const Settings& settings) {
-  const Shape shape = given.shape();
+  const Shape shape = given.shape(true);
   const bool feedback = settings.feedback && !teacher.has_value();
   const bool usable = packed.has_value() && fits<T>(*packed, shape, feedback && shape.attends);
   return decode_packed<T>(shape, usable ? *packed : pack_as<T>(given, feedback), given.type(),

@@ -33,6 +33,7 @@ _DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "cpu": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
+_DIFFERENTIABLE = (torch.float32, torch.float64)
 # Devices on which the fused op has been run and compared, and which `auto` may therefore choose.
 _PROVEN = ("cpu",)
 
@@ -265,6 +266,8 @@ def _use_fused(
     missing = why_not_fused(encoded.device.type, encoded.dtype)
     if missing is None and torch.is_grad_enabled() and _require_gradients(encoded, state, weights, teacher):
         missing = _decoder_training.WHY_NO_CPU_KERNEL
+        if missing is None and encoded.dtype not in _DIFFERENTIABLE:
+            missing = f"there are no gradients for {str(encoded.dtype).removeprefix('torch.')} on the CPU"
         if encoded.device.type == "cuda":
             missing = "the kernels for CUDA devices have no gradients (use torch.no_grad())"
     if missing is None and _is_transformed():
