@@ -151,7 +151,7 @@ def run_reduced(
     input: Tensor, weights: PackedLSTM, state: Sequence[Tensor] | None, lengths: Tensor | None, fused: bool
 ) -> tuple[Tensor, LSTMState]:
     """Output and final state, for bfloat16 and int8 weights; the call is checked, and autocast off."""
-    if fused and weights.device.type == "cpu":
+    if fused and weights.packed is not None:
         h0, c0 = (None, None) if state is None else state
         output, h_n, c_n = REDUCED.overload(input, flat(weights), weights.packed, h0, c0, lengths)
         return output, LSTMState(h_n, c_n)

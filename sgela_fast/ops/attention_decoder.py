@@ -224,7 +224,7 @@ def _decode_packed(
     _packed_decoder.check_call(encoded, state, packed, teacher, settings["steps"], settings["feedback"], attends)
     fused = _use_fused(encoded, state, None, teacher, backend)
     on_cpu = encoded.device.type == "cpu"
-    if not fused or (packed.precision != "full" and not on_cpu):
+    if not fused or (packed.precision != "full" and packed.packed is None):
         decoded = _packed_decoder.run_in_pytorch(encoded, state, packed, settings)
         return decoded if outputs == "all" else cast(Tensor, decoded.context)
     configuration = _configuration(settings, outputs)
