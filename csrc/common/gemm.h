@@ -84,17 +84,17 @@ SGELA_INLINE void multiply_tile(std::int64_t depth, const T* a, std::int64_t lda
   V sums[R][2 * P];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < 2 * P; ++v) sums[r][v] = accumulate ? load(c + r * ldc + v * V::kLanes) : zero<T>();
   }
   for (std::int64_t k = 0; k < depth; ++k) {
     V b[2 * P];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < 2 * P; ++v) b[v] = load(panels + (v / 2) * panel_stride + (v % 2) * V::kLanes);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const V x = broadcast(kPackedA ? a[r] : a[r * lda]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < 2 * P; ++v) sums[r][v] = fma(x, b[v], sums[r][v]);
     }
     a += kPackedA ? kTileRows : 1;
@@ -102,7 +102,7 @@ SGELA_INLINE void multiply_tile(std::int64_t depth, const T* a, std::int64_t lda
   }
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < 2 * P; ++v) store(c + r * ldc + v * V::kLanes, sums[r][v]);
   }
 }
@@ -139,6 +139,11 @@ void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth,
                     const W* panels, std::int64_t panel_depth, T* c, std::int64_t ldc, bool accumulate) {
   const std::int64_t panel_stride = panel_depth * kPanel<T>;
   std::int64_t n = 0;
+  if (!kPackedA && rows == 1) {  // eight sums under way: four wait for one another longer than for the panels
+    for (; n + 4 * kPanel<T> <= columns; n += 4 * kPanel<T>, panels += 4 * panel_stride) {
+      multiply_rows<T, 1, 4, false>(rows, depth, a, lda, panels, panel_stride, c + n, ldc, accumulate);
+    }
+  }
   if (!kPackedA && rows <= kFewRows) {
     for (; n + 2 * kPanel<T> <= columns; n += 2 * kPanel<T>, panels += 2 * panel_stride) {
       multiply_rows<T, kFewRows, 2, false>(rows, depth, a, lda, panels, panel_stride, c + n, ldc, accumulate);
