@@ -171,10 +171,23 @@ def test_auto_is_fused_with_gradients_and_without() -> None:
         assert equal(inputs.decode(), fused)
 
 
-def test_auto_takes_the_reference_for_half_precision() -> None:
+@pytest.mark.parametrize(("dtype", "step"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+def test_half_precision_is_computed_in_float32_and_rounded_once(dtype: torch.dtype, step: float) -> None:
+    inputs = draw(PAPER).each(lambda tensor: tensor.to(dtype))
+    found = inputs.decode(backend="fused", outputs="context")
+    expected = inputs.each(Tensor.float).decode(backend="fused", outputs="context")
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, rtol=step, atol=1e-6)
+
+
+def test_auto_learns_by_the_reference_in_half_precision() -> None:
     inputs = draw(PAPER).each(Tensor.bfloat16)
-    assert equal(inputs.decode(), inputs.decode(reference))
-    with pytest.raises(RuntimeError, match="no kernel for bfloat16 on cpu"):
+    assert equal(inputs.decode(), inputs.decode(backend="fused"))
+    inputs.weights.layers[0].weight_hh.requires_grad_()
+    found = inputs.decode()
+    assert equal(found, inputs.decode(reference))
+    assert found.context.requires_grad
+    with pytest.raises(RuntimeError, match="attention_decoder cannot run fused"):
         inputs.decode(backend="fused")
 
 
