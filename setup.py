@@ -49,6 +49,7 @@ DEVELOPMENT = {
     "cuda_compile_report",
     "golden_comparison",
     "golden_report",
+    "precision_accuracy",
     "triton_compile_decoder",
     "triton_compile_lstm",
     "triton_compile_report",
