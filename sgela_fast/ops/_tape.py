@@ -2,7 +2,8 @@
 
 A tape costs memory from the forward to the backward pass; without one the backward pass runs the forward pass again, a
 third more work. So a tape is kept up to a size, of each call by itself: ``SGELA_FAST_TAPE_MB`` megabytes, read when the
-ops are imported, 1024 if it is not set. Results are the same bit for bit either way.
+ops are imported, 1024 if it is not set. Exported programs, which are made to encode at any batch size, keep none.
+Results are the same bit for bit either way.
 """
 
 from __future__ import annotations
@@ -26,4 +27,6 @@ LIMIT_BYTES = _limit(os.environ.get("SGELA_FAST_TAPE_MB", "1024"))
 
 def keeps(elements: Any, dtype: torch.dtype) -> bool:
     """Whether a tape of ``elements`` numbers, for inputs of ``dtype``, is kept."""
+    if torch.compiler.is_exporting():  # a limit would bound the program's batch size
+        return False
     return bool(elements * accumulation_dtype(dtype).itemsize <= LIMIT_BYTES)
