@@ -93,5 +93,7 @@ def _draw_throughput(content: dict[str, Any], found: Panels, figure: Any, rows: 
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=f"{content['unit']}/s")
         axes.set_title(textwrap.fill(title, 45), fontsize=8)
     handles = {label: line for axes in grid.flat for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)))
+    columns = min(2 * grid.shape[1], len(handles))  # a wider legend would be cut off
+    figure.set_figheight(figure.get_figheight() + 0.25 * -(-len(handles) // columns))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
     figure.suptitle(f"{content['title']}: {content['environment']['device']}")

@@ -87,7 +87,7 @@ def draw(content: dict[str, Any], figure: Any) -> None:
     axes.set(xscale="log", yscale="log", xlabel="operations a byte, of the algorithm", ylabel="operations/s")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(
-        f"{content['title']}: {content['environment']['device']}, {content['environment']['threads']} thread(s)"
+        f"{content['title']}: {content['environment']['device']}, threads: {content['environment']['threads']}"
     )
 
 
