@@ -27,6 +27,7 @@ from sgela_fast.encoding.store import Store
 from sgela_fast.skeletons.archive import Archive
 
 INTERVAL_SECONDS = 0.25
+POINTS = 300
 _FIELDS = {"own": "RssAnon", "mapped": "RssFile", "peak": "VmHWM"}
 
 
@@ -81,8 +82,16 @@ def measure(path: Path, encode: Sequence[str], threads: int, beside: Path) -> di
         "bytes_written": written,
         "peak_bytes": max(point["peak"] for point in curve),
         "peak_own_bytes": max(point["own"] for point in curve),
-        "curve": curve,
+        "curve": thinned(curve),
     }
+
+
+def thinned(curve: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """At most ``POINTS`` of the points: of each stretch the one with the most memory of its own."""
+    stretch = -(-len(curve) // POINTS) or 1
+    return [
+        max(curve[begin : begin + stretch], key=lambda point: point["own"]) for begin in range(0, len(curve), stretch)
+    ]
 
 
 def table(runs: Sequence[dict[str, Any]], encode: Sequence[str], threads: int) -> str:
