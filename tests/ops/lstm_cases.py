@@ -153,13 +153,22 @@ def bound(case: Case) -> float:
     return case.layers * relative_bound(case.dtype, magnitude)
 
 
-def assert_agree(ours: dict[str, Tensor], exact: dict[str, Tensor], allowed: float) -> None:
+def assert_agree(ours: dict[str, Tensor], exact: dict[str, Tensor], allowed: float, terms: int = 1) -> None:
+    """Compare results by name.
+
+    Args:
+        ours: what is tested.
+        exact: the truth, or something as accurate.
+        allowed: largest error relative to a result's size.
+        terms: windows times steps: the products of order one that a gradient of weights adds up. Their rounding errors
+            add up to the size of a random walk of so many steps, also where the sum itself happens to cancel.
+    """
     assert ours.keys() == exact.keys()
     for name, result in ours.items():
         truth = exact[name]
         assert result.shape == truth.shape, name
-        # Gradients of weights are sums over windows and steps: their errors are measured at the sums' size.
-        size = max(1.0, float(truth.abs().max())) if truth.numel() else 1.0
+        walk = terms**0.5 if name.startswith(("gradient of weight", "gradient of bias")) else 1.0
+        size = max(walk, float(truth.abs().max())) if truth.numel() else walk
         error = (result.double() - truth.double()).abs().max() if truth.numel() else torch.zeros(())
         assert float(error) <= allowed * size, f"{name}: {float(error):.1e} beyond {allowed * size:.1e}"
 
