@@ -21,7 +21,8 @@ SGELA_CELL float tanh_of(float x) {
 
 #else
 
-#include "common/vec.h"
+#include "common/vec_exp.h"
+#include "common/vec_memory.h"
 
 #define SGELA_CELL SGELA_INLINE
 namespace sgela::SGELA_ISA {

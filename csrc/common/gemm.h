@@ -14,7 +14,7 @@
 
 #include <cstdint>
 
-#include "common/vec.h"
+#include "common/vec_memory.h"
 
 namespace sgela::SGELA_ISA {
 

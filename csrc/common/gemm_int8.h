@@ -13,6 +13,7 @@
 
 #include "common/gemm.h"
 #include "common/isa.h"
+#include "common/vec_exp.h"
 
 namespace sgela::SGELA_ISA {
 

@@ -4,7 +4,8 @@
 // row t reads it from an offset of its own. With centers every row is computed where it is used.
 #pragma once
 
-#include "common/vec.h"
+#include "common/vec_exp.h"
+#include "common/vec_memory.h"
 #include "locality_attention/params.h"
 
 namespace sgela::SGELA_ISA {
