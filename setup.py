@@ -48,6 +48,7 @@ SPECIAL = {
 DEVELOPMENT = {
     "archive_at_scale",
     "cuda_compile_report",
+    "engine_overhead",
     "golden_comparison",
     "golden_report",
     "precision_accuracy",
