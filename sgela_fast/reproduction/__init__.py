@@ -1,0 +1,1 @@
+"""Reruns the paper's experiments on the data at hand and shows the published figures beside ours."""
