@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sgela_fast.nn.batched_lstm import BatchedLSTM
+from sgela_fast.nn.horizontal_pyramid_pooling import HorizontalPyramidPooling
 from sgela_fast.nn.locality_attention import AttentionOutput, LocalityAttention
 
-__all__ = ["AttentionOutput", "BatchedLSTM", "LocalityAttention"]
+__all__ = ["AttentionOutput", "BatchedLSTM", "HorizontalPyramidPooling", "LocalityAttention"]

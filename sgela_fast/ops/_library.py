@@ -70,6 +70,27 @@ def is_differentiated_by_torch_func() -> bool:
     return any(transform.key() in (kinds.Grad, kinds.Jvp) for transform in transforms)
 
 
+def chooses_fused(name: str, backend: str, missing: str | None, proven: bool) -> bool:
+    """Whether the op ``name`` runs its kernels for one call, and not its reference.
+
+    Args:
+        name: of the op, for the error.
+        backend: ``auto``, ``reference`` or ``fused``.
+        missing: why the kernels cannot run for these tensors; ``None`` if they can.
+        proven: whether they have been run and compared on such a device, so that ``auto`` may choose them.
+
+    Raises:
+        RuntimeError: ``fused`` is asked for and cannot run.
+    """
+    if backend == "reference":
+        return False
+    if missing is None and is_differentiated_by_torch_func():
+        missing = WHY_NOT_TORCH_FUNC
+    if backend == "fused" and missing is not None:
+        raise RuntimeError(f"{name} cannot run fused: {missing}, or use backend='reference'")
+    return missing is None and (backend == "fused" or proven)
+
+
 def register(op: Schema, *, fake: Callable[..., Any], cuda: Callable[..., Any] | None = None) -> None:
     """Give ``op`` its shape rule and, if it is written in Python, its CUDA implementation."""
     torch.library.register_fake(op.name, fake, lib=LIBRARY)
@@ -128,6 +149,8 @@ def register_vmap_over_first_dimension(op: Schema) -> None:
             for argument, dim in zip(arguments, in_dims, strict=True)
         ]
         results = op.overload(*folded)
+        if isinstance(results, Tensor):
+            return results.unflatten(0, (size, -1)), 0
         unfolded = [result if _is_absent(result) else result.unflatten(0, (size, -1)) for result in results]
         return tuple(unfolded), tuple(None if _is_absent(result) else 0 for result in results)
 
