@@ -53,6 +53,9 @@ class PipelineConfig:
         training: how it is trained.
         encoding: how the archive is encoded.
         evaluation: what is evaluated.
+
+    Raises:
+        ConfigError: the model has no attention and its AGEs are to be encoded.
     """
 
     source: str = ""
@@ -64,6 +67,13 @@ class PipelineConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        if self.encoding.feature == "ages" and self.model.attention == "none":
+            raise ConfigError(
+                "encoding.feature is ages but a model with model.attention none has no AGEs; choose encoding.feature "
+                "states"
+            )
 
 
 @dataclass(frozen=True)

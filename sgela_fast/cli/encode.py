@@ -79,7 +79,7 @@ def _print_result(result: EncodingResult, config: EncodingConfig) -> None:
     store = result.store
     shape = f"{store.frames} x {store.width}" if store.pooling == "none" else str(store.width)
     print(f"store       {store.path}")
-    print(f"windows     {len(store):,} of {shape} {store.info['dtype']}")
+    print(f"windows     {len(store):,} of {shape} {store.info['dtype']}, {store.feature}")
     print(f"lost joints {result.invalid:,} windows {'left out' if config.drop_invalid else 'marked not valid'}")
     if result.short:
         print(f"too short   {len(result.short):,} recordings, such as {result.short[0]}")

@@ -18,6 +18,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="onnx, or torch for a torch.export program; by default what the suffix .onnx or .pt2 says",
     )
     parser.add_argument(
+        "--feature",
+        type=Literal["ages", "states"],
+        default="ages",
+        help="states: the encoded gait states of the encoder, without the decoder",
+    )
+    parser.add_argument(
         "--pooling", type=Literal["none", "mean"], default="none", help="mean: one encoding per window, not per frame"
     )
     parser.add_argument(
@@ -35,8 +41,16 @@ def run(args: Namespace) -> None:
     from sgela_fast.encoding.export import export
 
     encoder = Encoder.load(args.model, "reference", "cpu")
-    path = export(encoder, args.out, format=args.format, pooling=args.pooling, backend=args.backend, origin=args.origin)
+    path = export(
+        encoder,
+        args.out,
+        format=args.format,
+        feature=args.feature,
+        pooling=args.pooling,
+        backend=args.backend,
+        origin=args.origin,
+    )
     frames, width = encoder.window.frames, encoder.model.config.width
     print(f"file     {path} ({path.stat().st_size / 1e6:.1f} MB)")
     print(f"windows  (batch, {frames}, {len(encoder.layout)}, 3) float32, metres, layout {encoder.layout.name}")
-    print(f"ages     (batch, {f'{frames}, ' if args.pooling == 'none' else ''}{width}) float32")
+    print(f"{args.feature:8} (batch, {f'{frames}, ' if args.pooling == 'none' else ''}{width}) float32")

@@ -40,7 +40,7 @@ class Batcher:
     """Encodes recordings one behind the other.
 
     Args:
-        ages: the model, from centred windows ``(B, T, J, A)`` to ``(B, T, D)``.
+        encodings: the model, from centred windows ``(B, T, J, A)`` to ``(B, T, D)``.
         model: its sizes.
         window: how recordings become windows.
         center: joint on which they are centred.
@@ -53,7 +53,7 @@ class Batcher:
 
     def __init__(
         self,
-        ages: Callable[[Tensor], Tensor],
+        encodings: Callable[[Tensor], Tensor],
         model: SGELAConfig,
         window: WindowConfig,
         center: int | None,
@@ -64,7 +64,7 @@ class Batcher:
         dtype: torch.dtype,
         batch: int,
     ) -> None:
-        self._ages, self._window, self._center = ages, window, center
+        self._encodings, self._window, self._center = encodings, window, center
         self._device, self._dtype, self._mean, self._batch = device, dtype, mean, batch
         self._shape = (model.width,) if mean else (window.frames, model.width)
         self._sizes = (window.frames, model.joints)
@@ -119,7 +119,7 @@ class Batcher:
         for views in self._windows:
             batch[:, start : start + len(views)] = views.permute(2, 0, 3, 1)
             start += len(views)
-        values = self._ages(batch.movedim(0, -1))  # (B, T, D)
+        values = self._encodings(batch.movedim(0, -1))  # (B, T, D)
         if self._mean:
             values = values.mean(dim=1)  # (B, D)
         start = 0

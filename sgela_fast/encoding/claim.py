@@ -22,6 +22,7 @@ from sgela_fast.encoding.schema import (
     SEARCH_INDEX,
     TEMPORARY_FILE,
     UNFINISHED,
+    implied_feature,
     read_index,
 )
 from sgela_fast.errors import OutputError
@@ -34,6 +35,7 @@ BINDING = (
     "layout",
     "model",
     "window",
+    "feature",
     "pooling",
     "dtype",
     "precision",
@@ -119,6 +121,7 @@ def _read_unfinished(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text())
         version = found.pop("schema"), found.pop("schema_version")
+        found.setdefault("feature", implied_feature(found))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OutputError(f"{path} is damaged ({error!r}); remove {folder} and encode the archive again") from error
     if version != (SCHEMA, SCHEMA_VERSION):

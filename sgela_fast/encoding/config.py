@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from sgela_fast.models.checks import require_at_least, require_choices
+from sgela_fast.models.config import Feature
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class EncodingConfig:
     Attributes:
         stride: frames between the starts of two windows; 0 stands for that of the run's training windows. The released
             code tests on windows that do not overlap.
+        feature: ``ages`` are the attention-based gait encodings (Eq. 11); ``states`` the encoded gait states h_t of the
+            encoder's top layer (Eq. 1), which take no decoder and are all that a model without attention has.
         pooling: ``none`` keeps the encoding of every frame (T x D a window), ``mean`` their mean (D).
         dtype: of the stored values; ``float16`` halves the store and keeps over 99.9 % of nearest neighbours,
             ``bfloat16`` (as uint16 bits) halves it and keeps fewer, ``int8`` quarters it with a scale for each window.
@@ -31,6 +34,7 @@ class EncodingConfig:
     """
 
     stride: int = 0
+    feature: Literal["ages", "states"] = "ages"
     pooling: Literal["none", "mean"] = "none"
     dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     precision: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = "fp32"
@@ -46,6 +50,7 @@ class EncodingConfig:
             "encoding",
             self,
             {
+                "feature": get_args(Feature),
                 "pooling": ("none", "mean"),
                 "dtype": ("float32", "float16", "bfloat16", "int8"),
                 "precision": ("fp32", "tf32", "bf16", "fp16", "int8"),

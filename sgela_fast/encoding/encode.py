@@ -18,6 +18,8 @@ from sgela_fast.encoding.engines import local
 from sgela_fast.encoding.manifest import finish
 from sgela_fast.encoding.plan import Unit, plan_hash, plan_units
 from sgela_fast.encoding.quarantine import SHORT
+from sgela_fast.encoding.recordings import require_feature
+from sgela_fast.encoding.schema import implied_feature
 from sgela_fast.encoding.shard import Receipt
 from sgela_fast.encoding.source import Source
 from sgela_fast.encoding.storage import NUMPY
@@ -236,6 +238,7 @@ class _Work:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.folder, self.config = folder, config
+        require_feature(config.feature, encoder.model.config)
         self.encoder = encoder = encoder.with_stride(config.stride)
         warn_if_not_centered(encoder.window)
         self.source = Source(archive, encoder.window)
@@ -248,6 +251,7 @@ class _Work:
         choice = getattr(encoder.model, "choice", None)
         self.settings: dict[str, Any] = {
             **encoder.describe(),
+            "feature": config.feature,
             "pooling": config.pooling,
             "dtype": config.dtype,
             "precision": encoder.model.precision,
@@ -257,10 +261,12 @@ class _Work:
             "archive": str(archive.path),
             "archive_fingerprint": archive.fingerprint,
         }
-        binding = {name: value for name, value in self.settings.items() if name not in ("archive", "origin")}
+        # A feature that goes without saying is left out, so that the plans of earlier releases can be gone on with.
+        unsaid = {"archive", "origin", *(["feature"] if config.feature == implied_feature(self.settings) else [])}
+        binding = {name: value for name, value in self.settings.items() if name not in unsaid}
         self.plan = plan_hash(binding, self.source.counts, size)
         self.unit_settings = UnitSettings(
-            config.batch, config.pooling, config.dtype, config.drop_invalid, strict, self.plan
+            config.batch, config.feature, config.pooling, config.dtype, config.drop_invalid, strict, self.plan
         )
 
     def interrupted(self, done: int) -> Interrupted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
@@ -30,13 +31,14 @@ from sgela_fast.encoding.recordings import (
     enumerate_recordings,
     is_one_recording,
     require_batch,
+    require_feature,
     require_pooling,
     require_skeletons,
     resolve_dtype,
     upload,
 )
 from sgela_fast.errors import CheckpointError, DataError
-from sgela_fast.models.config import Backend, Precision, SGELAConfig, Variant
+from sgela_fast.models.config import Backend, Feature, Precision, SGELAConfig, Variant
 from sgela_fast.models.device import choose_device
 from sgela_fast.models.sgela import SGELA, build_model
 from sgela_fast.skeletons.config import WindowConfig
@@ -176,10 +178,14 @@ class Encoder:
         valid = np.logical_not(lost.any(dim=-1).numpy()[frames].any(axis=1))
         return normalised.numpy()[frames], starts, valid
 
-    @torch.inference_mode()
     def ages(self, windows: Array) -> Tensor:
         """Encode windows that :meth:`cut` made, ``(N, T, J, 3)``, into AGEs ``(N, T, D)`` on the encoder's device."""
-        return self.model.ages(torch.as_tensor(windows, dtype=self.dtype, device=self.device))
+        return self.encodings(windows)
+
+    @torch.inference_mode()
+    def encodings(self, windows: Array, feature: Feature = "ages") -> Tensor:
+        """As :meth:`ages`, but AGEs or encoded gait states, as ``feature`` says."""
+        return self.model.encodings(torch.as_tensor(windows, dtype=self.dtype, device=self.device), feature)
 
     @overload
     def encode(  # type: ignore[overload-overlap]  # arrays and lists are iterable too, but match first
@@ -208,6 +214,7 @@ class Encoder:
         self,
         frames: Frames | Iterable[Frames],
         *,
+        feature: Feature = "ages",
         pooling: Pooling = "none",
         dtype: DType = torch.float32,
         batch: int | None = None,
@@ -225,25 +232,31 @@ class Encoder:
 
         Args:
             frames: one recording, or a list, or any iterable of recordings.
+            feature: ``ages``, or ``states`` for the encoded gait states h_t (Eq. 1), which take no decoder.
             pooling: ``none`` keeps the encoding of every frame, ``mean`` their mean.
             dtype: of the results; arithmetic is the model's own. bfloat16 is for tensors only.
             batch: windows encoded at once; ``None`` for what suits the device.
             details: return an :class:`Encoding`, which adds the windows' first frames and whether all joints were seen.
 
         Returns:
-            For one recording AGEs ``(windows, T, D)`` or, pooled, ``(windows, D)``: a NumPy array, or for a tensor a
-            tensor on the encoder's device, without a detour. For a list a list of these. For an iterable an iterator:
+            For one recording encodings ``(windows, T, D)`` or, pooled, ``(windows, D)``: a NumPy array, or for a tensor
+            a tensor on the encoder's device, without a detour. For a list a list of these. For an iterable an iterator:
             recordings are read as results are asked for, about one batch of windows ahead.
 
         Raises:
             DataError: something that is no recording in the model's layout.
-            ConfigError: unknown pooling or dtype.
+            ConfigError: unknown feature, pooling or dtype, or AGEs of a model without attention.
         """
+        require_feature(feature, self.model.config)
         require_pooling(pooling)
         one = is_one_recording(frames)
         batch = BATCH.get(self.device.type, 256) if batch is None else batch
         require_batch(batch)
-        batcher_options = {"mean": pooling == "mean", "dtype": resolve_dtype(dtype)}
+        batcher_options: dict[str, Any] = {
+            "feature": feature,
+            "mean": pooling == "mean",
+            "dtype": resolve_dtype(dtype),
+        }
         if one:
             array = array_of(frames, self.layout, "the frames")
             # A short recording needs no room for a whole batch.
@@ -264,6 +277,7 @@ class Encoder:
         self,
         windows: Array,
         *,
+        feature: Feature = "ages",
         pooling: Pooling = "none",
         dtype: DType = torch.float32,
         batch: int | None = None,
@@ -275,17 +289,19 @@ class Encoder:
 
         Args:
             windows: ``(B, T, J, 3)``, metres, y up, an array or a tensor.
-            pooling: as in :meth:`encode`; so are ``dtype`` and ``batch``.
+            feature: as in :meth:`encode`; so are ``pooling``, ``dtype`` and ``batch``.
+            pooling: see there.
             origin: name of the joint on which the windows were centred before, if it is another one than the encoder
                 centres on. In a whole recording such a joint is noticed, in windows it would pass as lost.
 
         Returns:
-            AGEs ``(B, T, D)`` or, pooled, ``(B, D)``, of the same kind as ``windows``.
+            Encodings ``(B, T, D)`` or, pooled, ``(B, D)``, of the same kind as ``windows``.
 
         Raises:
             DataError: the windows do not fit the model.
-            ConfigError: unknown pooling or dtype.
+            ConfigError: as :meth:`encode`.
         """
+        require_feature(feature, self.model.config)
         require_pooling(pooling)
         require_skeletons(windows, self.layout, ("windows", self.window.frames), "the windows")
         batch = BATCH.get(self.device.type, 256) if batch is None else batch
@@ -297,27 +313,37 @@ class Encoder:
         for start in range(0, len(windows), batch):
             with torch.inference_mode():
                 centred, _ = normalise(upload(windows[start : start + batch], self.device), center, centred_on)
-                values = self.ages(centred)  # (B, T, D)
+                values = self.encodings(centred, feature)  # (B, T, D)
                 values = values.mean(dim=1) if pooling == "mean" else values
                 as_tensor(results)[start : start + batch].copy_(values)
         return results
 
-    def warm(self, batch: int = 1, *, pooling: Pooling = "none", origin: str | None = None) -> LatencyEncoder:
+    def warm(
+        self,
+        batch: int = 1,
+        *,
+        feature: Feature = "ages",
+        pooling: Pooling = "none",
+        origin: str | None = None,
+    ) -> LatencyEncoder:
         """Prepare everything for encoding up to ``batch`` windows at once with the least delay.
 
         Args:
             batch: most windows of a call, say 1 to 32.
-            pooling: as in :meth:`encode`.
+            feature: as in :meth:`encode`.
+            pooling: likewise.
             origin: as in :meth:`encode_windows`.
 
         Returns:
             What to call with windows ``(B, T, J, 3)``.
         """
-        return LatencyEncoder(self.model, self.window, self.layout, batch, pooling=pooling, origin=origin)
+        return LatencyEncoder(
+            self.model, self.window, self.layout, batch, feature=feature, pooling=pooling, origin=origin
+        )
 
-    def _batcher(self, batch: int, **options: Any) -> Batcher:
+    def _batcher(self, batch: int, feature: Feature, **options: Any) -> Batcher:
         return Batcher(
-            self.model.ages,
+            partial(self.model.encodings, feature=feature),
             self.model.config,
             self.window,
             center_index(self.layout, self.window),

@@ -22,10 +22,10 @@ from sgela_fast._version import __version__
 from sgela_fast.atomic import make_folder, write_file
 from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.normalisation import center_index, normalise
-from sgela_fast.encoding.recordings import Pooling, require_pooling
+from sgela_fast.encoding.recordings import Pooling, require_feature, require_pooling
 from sgela_fast.errors import ConfigError, MissingDependencyError
-from sgela_fast.models.sgela import build_model
-from sgela_fast.reference.sgela import SGELA
+from sgela_fast.models.config import Feature
+from sgela_fast.models.sgela import SGELA, build_model
 
 Format = Literal["onnx", "torch"]
 SCHEMA = "sgela-fast/export"
@@ -35,23 +35,24 @@ SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".pt2": "torch"}
 
 
 class EncodingGraph(nn.Module):
-    """What is exported: raw windows ``(B, T, J, 3)`` to AGEs ``(B, T, D)`` or, pooled, ``(B, D)``.
+    """What is exported: raw windows ``(B, T, J, 3)`` to encodings ``(B, T, D)`` or, pooled, ``(B, D)``.
 
     Args:
         model: the model.
         center: index of the joint on which windows are centred, or ``None``.
         origin: index of the joint on which they were centred before, or ``None``.
+        feature: ``ages`` or ``states``.
         mean: whether to pool over the frames.
     """
 
-    def __init__(self, model: SGELA, center: int | None, origin: int | None, mean: bool) -> None:
+    def __init__(self, model: SGELA, center: int | None, origin: int | None, feature: Feature, mean: bool) -> None:
         super().__init__()
-        self.model, self.center, self.origin, self.mean = model, center, origin, mean
+        self.model, self.center, self.origin, self.feature, self.mean = model, center, origin, feature, mean
 
     def forward(self, windows: Tensor) -> Tensor:
         """Normalise and encode ``windows``."""
-        ages = self.model.ages(normalise(windows, self.center, self.origin)[0])
-        return ages.mean(dim=1) if self.mean else ages
+        values = self.model.encodings(normalise(windows, self.center, self.origin)[0], self.feature)
+        return values.mean(dim=1) if self.mean else values
 
 
 def export(
@@ -59,6 +60,7 @@ def export(
     out: str | Path,
     *,
     format: Format | None = None,
+    feature: Feature = "ages",
     pooling: Pooling = "none",
     backend: Literal["reference", "fused"] = "reference",
     origin: str | None = None,
@@ -66,14 +68,15 @@ def export(
     """Write ``encoder`` as one file whose graph takes raw windows and returns encodings, both float32.
 
     Input ``windows (batch, T, J, 3)``: metres, y up, the encoder's layout, any batch from 1 on; joints that are lost
-    are NaN or (0, 0, 0). Output ``ages (batch, T, D)``, or pooled ``(batch, D)``. Windows are centred inside the graph,
-    as by :meth:`Encoder.encode_windows`.
+    are NaN or (0, 0, 0). Output, named after the feature, ``(batch, T, D)``, or pooled ``(batch, D)``. Windows are
+    centred inside the graph, as by :meth:`Encoder.encode_windows`.
 
     Args:
         encoder: an encoder or the run folder to load it from.
         out: the file, replaced in one step.
         format: ``onnx``, or ``torch`` for a program that ``torch.export.load`` reads; ``None`` goes by the suffix of
             ``out``, ``.onnx`` or ``.pt2``.
+        feature: ``ages``, or ``states`` for the encoded gait states.
         pooling: ``none`` or ``mean`` over the frames.
         backend: ``reference`` is made of PyTorch's own operations and needs this package no more; ``fused``, for
             ``torch`` alone, calls the fused ops: import :mod:`sgela_fast.ops.batched_lstm` and
@@ -84,7 +87,8 @@ def export(
         The path of the file.
 
     Raises:
-        ConfigError: unknown format, pooling or joint, or fused ops in an ONNX file.
+        ConfigError: unknown format, feature, pooling or joint, AGEs of a model without attention, or fused ops in an
+            ONNX file.
         MissingDependencyError: ``onnx`` without onnx and onnxscript.
         OutputError: the file cannot be written.
     """
@@ -99,9 +103,10 @@ def export(
         _require_onnx()
     if not isinstance(encoder, Encoder):
         encoder = Encoder.load(encoder, "reference", "cpu")
+    require_feature(feature, encoder.model.config)
     make_folder(out.parent)
-    program = _trace(encoder, pooling, backend, origin)
-    info = _describe(encoder, pooling, backend, origin)
+    program = _trace(encoder, feature, pooling, backend, origin)
+    info = _describe(encoder, feature, pooling, backend, origin)
     content = _onnx_file(program, info) if chosen == "onnx" else _torch_file(program, info)
     write_file(out, lambda file: file.write(content))
     return out
@@ -128,7 +133,7 @@ def _require_onnx() -> None:
         ) from error
 
 
-def _describe(encoder: Encoder, pooling: Pooling, backend: str, origin: str | None) -> dict[str, Any]:
+def _describe(encoder: Encoder, feature: Feature, pooling: Pooling, backend: str, origin: str | None) -> dict[str, Any]:
     center = center_index(encoder.layout, encoder.window)
     return {
         "schema": SCHEMA,
@@ -138,19 +143,22 @@ def _describe(encoder: Encoder, pooling: Pooling, backend: str, origin: str | No
         "joints": list(encoder.layout.joints),
         "center": None if center is None else encoder.layout.joints[center],
         "centered_before_on": origin,
+        "feature": feature,
         "pooling": pooling,
         "graph": backend,
     }
 
 
-def _trace(encoder: Encoder, pooling: Pooling, backend: Literal["reference", "fused"], origin: str | None) -> Any:
+def _trace(
+    encoder: Encoder, feature: Feature, pooling: Pooling, backend: Literal["reference", "fused"], origin: str | None
+) -> Any:
     config = encoder.model.config
     # A model of its own: the encoder's may be packed, in another precision or on another device.
     model = build_model(config, backend)
     model.load_state_dict({name: weight.float().cpu() for name, weight in encoder.model.state_dict().items()})
     centred_on = None if origin is None else encoder.layout.index(origin)
     center = center_index(encoder.layout, encoder.window)
-    graph = EncodingGraph(model, center, centred_on, pooling == "mean").eval().requires_grad_(False)
+    graph = EncodingGraph(model, center, centred_on, feature, pooling == "mean").eval().requires_grad_(False)
     example = torch.zeros(2, encoder.window.frames, config.joints, 3)
     with torch.no_grad():
         return torch.export.export(graph, (example,), dynamic_shapes=_dynamic_shapes())
@@ -175,7 +183,7 @@ def _onnx_file(program: Any, info: dict[str, Any]) -> bytes:
             dynamo=True,
             verbose=False,
             input_names=["windows"],
-            output_names=["ages"],
+            output_names=[info["feature"]],
             dynamic_shapes=_dynamic_shapes(),
         )
     assert made is not None

@@ -9,8 +9,16 @@ import torch
 from torch import Tensor
 
 from sgela_fast.encoding.normalisation import center_index, normalise
-from sgela_fast.encoding.recordings import Array, Pooling, require_batch, require_pooling, require_skeletons
+from sgela_fast.encoding.recordings import (
+    Array,
+    Pooling,
+    require_batch,
+    require_feature,
+    require_pooling,
+    require_skeletons,
+)
 from sgela_fast.errors import DataError
+from sgela_fast.models.config import Feature
 from sgela_fast.models.sgela import SGELA
 from sgela_fast.ops.cuda_graphs import BUCKETS, GraphedCall
 from sgela_fast.skeletons.config import WindowConfig
@@ -34,11 +42,12 @@ class LatencyEncoder:
         window: how windows are cut and centred.
         layout: joint layout that the model reads.
         batch: most windows of a call.
+        feature: ``ages`` or ``states``.
         pooling: ``none`` or ``mean`` over the frames.
         origin: as in :meth:`Encoder.encode_windows`.
 
     Raises:
-        ConfigError: unknown pooling, or a batch of nothing.
+        ConfigError: unknown feature or pooling, AGEs of a model without attention, or a batch of nothing.
         DataError: the layout has no joint ``origin``.
     """
 
@@ -49,12 +58,14 @@ class LatencyEncoder:
         layout: Layout,
         batch: int = 1,
         *,
+        feature: Feature = "ages",
         pooling: Pooling = "none",
         origin: str | None = None,
     ) -> None:
+        require_feature(feature, model.config)
         require_pooling(pooling)
         require_batch(batch)
-        self.batch, self.pooling = batch, pooling
+        self.batch, self.feature, self.pooling = batch, feature, pooling
         self._model, self._layout, self._mean = model, layout, pooling == "mean"
         self._center = center_index(layout, window)
         self._origin = None if origin is None else layout.index(origin)
@@ -63,11 +74,11 @@ class LatencyEncoder:
         self._raw = torch.zeros(batch, *self._shape)
         self._in_numpy = self._raw.numpy()
         model.freeze()
-        self._run: Callable[[Tensor], Tensor] = self._ages
+        self._run: Callable[[Tensor], Tensor] = self._encodings
         counts = {1, batch}
         if uses_graphs(self._device):
             # A call of few windows is mostly launches; a graph, one for each power of two, makes them all at once.
-            self._run = GraphedCall(self._ages, batch_dims=(0,), result_dims=(0,))
+            self._run = GraphedCall(self._encodings, batch_dims=(0,), result_dims=(0,))
             counts |= {size for size in BUCKETS if size < batch}
         for count in counts:
             self._encode(self._raw[:count])
@@ -79,7 +90,7 @@ class LatencyEncoder:
             windows: ``(B, T, J, 3)``, metres, y up, B from 0 to ``batch``; an array or a tensor.
 
         Returns:
-            AGEs ``(B, T, D)`` or, pooled, ``(B, D)``, float32: an array for an array, for a tensor a tensor on the
+            Encodings ``(B, T, D)`` or, pooled, ``(B, D)``, float32: an array for an array, for a tensor a tensor on the
             encoder's device.
 
         Raises:
@@ -102,12 +113,12 @@ class LatencyEncoder:
         return self.encode_normalised(normalise(uploaded, self._center, self._origin)[0])
 
     def encode_normalised(self, windows: Tensor) -> Tensor:
-        """Encode windows on the encoder's device that are normalised already: ``(B, T, J, 3)`` to float32 AGEs.
+        """Encode windows on the encoder's device that are normalised already: ``(B, T, J, 3)`` to float32 encodings.
 
         Call it in inference mode.
         """
         return self._run(windows.to(self._dtype))
 
-    def _ages(self, windows: Tensor) -> Tensor:
-        ages = self._model.ages(windows)
-        return (ages.mean(dim=1) if self._mean else ages).to(torch.float32)
+    def _encodings(self, windows: Tensor) -> Tensor:
+        values = self._model.encodings(windows, self.feature)
+        return (values.mean(dim=1) if self._mean else values).to(torch.float32)

@@ -37,7 +37,7 @@ from sgela_fast.encoding.store import Store
 from sgela_fast.errors import DataError, OutputError
 
 # What the encodings of two stores must agree in to be compared with one another.
-COMPARABLE = ("model_hash", "layout", "window", "precision", "pooling", "dtype", "frames", "dim")
+COMPARABLE = ("model_hash", "layout", "window", "precision", "feature", "pooling", "dtype", "frames", "dim")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias, TypedDict
+from typing import Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sgela_fast.encoding.normalisation import find_origin
 from sgela_fast.errors import ConfigError, DataError
+from sgela_fast.models.config import Feature, SGELAConfig
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout
 from sgela_fast.skeletons.recording import Recording
@@ -27,6 +28,7 @@ _IN_NUMPY = {torch.float32: np.float32, torch.float16: np.float16}
 class EncodeOptions(TypedDict, total=False):
     """Options of :meth:`Encoder.encode` that do not change what kind of result it returns."""
 
+    feature: Feature
     pooling: Pooling
     dtype: DType
     batch: int | None
@@ -36,7 +38,7 @@ class Encoding(NamedTuple):
     """Encodings of one recording with what is known of its windows.
 
     Attributes:
-        ages: ``(windows, T, D)``, or pooled ``(windows, D)``.
+        ages: ``(windows, T, D)``, or pooled ``(windows, D)``; encoded gait states where those were asked for.
         starts: ``(windows,)`` int64, first frame of each window in the recording.
         valid: ``(windows,)`` bool: no joint of the window is lost.
     """
@@ -62,6 +64,17 @@ def require_pooling(pooling: str) -> None:
     """Raise :class:`ConfigError` for an unknown kind of pooling."""
     if pooling not in ("none", "mean"):
         raise ConfigError(f"pooling is {pooling!r}; choose none or mean")
+
+
+def require_feature(feature: str, model: SGELAConfig) -> None:
+    """Raise :class:`ConfigError` for an unknown feature, or one that ``model`` does not have."""
+    if feature not in get_args(Feature):
+        raise ConfigError(f"feature is {feature!r}; choose ages or states")
+    if feature == "ages" and model.attention == "none":
+        raise ConfigError(
+            "feature is ages but the model has attention none and so no AGEs; choose feature states, its encoded gait "
+            "states"
+        )
 
 
 def require_batch(batch: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ QUARANTINE = "quarantine.parquet"
 LOCK = ".lock"
 SEARCH_INDEX = "index"  # a folder that searching derives from the values
 VALUES_CHECKSUM = b"values_sha256"
+FEATURES = ("ages", "states")
 POOLINGS = ("none", "mean")
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 AGAIN = "encode the archive again"
@@ -90,8 +91,17 @@ def head() -> dict[str, Any]:
     return {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "made_by": f"sgela_fast {__version__}"}
 
 
+def implied_feature(settings: Mapping[str, Any]) -> str:
+    """What a store holds whose settings do not say it, as those of earlier releases.
+
+    They were AGEs, or what was encoded in their place by a model without attention, its encoded gait states.
+    """
+    model = settings.get("model")
+    return "states" if isinstance(model, Mapping) and model.get("attention") == "none" else "ages"
+
+
 def read_index(path: Path) -> dict[str, Any]:
-    """The content of ``store.json``; one of version 1 gets the list of parts that version 2 has.
+    """The content of ``store.json``; where it says nothing of the feature, :func:`implied_feature` does.
 
     Raises:
         DataError: ``path`` is not a finished store of a version that this release reads, or its index is damaged.
@@ -118,7 +128,8 @@ def read_index(path: Path) -> dict[str, Any]:
     for name in ("parts", "windows", "frames", "dim"):
         if type(info.get(name)) is not int or not 0 < info[name] < 1 << 50:
             raise DataError(f"{index} is damaged ({name} is {info.get(name)!r}); {AGAIN}")
-    for name, choices in (("pooling", POOLINGS), ("dtype", DTYPES)):
+    info.setdefault("feature", implied_feature(info))
+    for name, choices in (("feature", FEATURES), ("pooling", POOLINGS), ("dtype", DTYPES)):
         if info.get(name) not in choices:
             raise DataError(f"{index} is damaged ({name} is {info.get(name)!r}); {AGAIN}")
     if version > 1:

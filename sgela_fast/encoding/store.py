@@ -111,6 +111,11 @@ class Store:
         return str(self.info["pooling"])
 
     @property
+    def feature(self) -> str:
+        """``ages``, or ``states`` for encoded gait states."""
+        return str(self.info["feature"])
+
+    @property
     def dtype(self) -> str:
         """Of the stored values: ``float32``, ``float16``, ``bfloat16`` or ``int8``."""
         return str(self.info["dtype"])

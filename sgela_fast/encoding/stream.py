@@ -17,6 +17,7 @@ from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.normalisation import center_index, normalise
 from sgela_fast.encoding.recordings import Array, Pooling, require_skeletons, upload
 from sgela_fast.errors import ConfigError, DataError
+from sgela_fast.models.config import Feature
 
 
 class StreamedWindow(NamedTuple):
@@ -71,12 +72,13 @@ class StreamEncoder:
         encoder: what it encodes with; its model is frozen.
         stride: frames between the starts of two windows; 0 for the run's.
         lead: frames skipped at the beginning of every track; ``None`` for as many as the run trims.
+        feature: ``ages`` or ``states``, as in :meth:`Encoder.encode`.
         pooling: ``none`` or ``mean`` over the frames.
         origin: name of the joint on which all frames were centred before, ``None`` for camera coordinates.
         tracks: most tracks that may be open at once; a track holds 2 T J 3 numbers (2.9 kB).
 
     Raises:
-        ConfigError: a number is out of range, or pooling is unknown.
+        ConfigError: a number is out of range, feature or pooling is unknown, or the model has no AGEs.
         DataError: the layout has no joint ``origin``.
     """
 
@@ -86,6 +88,7 @@ class StreamEncoder:
         *,
         stride: int = 0,
         lead: int | None = None,
+        feature: Feature = "ages",
         pooling: Pooling = "none",
         origin: str | None = None,
         tracks: int = 1024,
@@ -97,7 +100,7 @@ class StreamEncoder:
         self.stride = stride or encoder.window.step
         self.lead = encoder.window.trim if lead is None else lead
         self.most_tracks = tracks
-        self._fast = encoder.warm(pooling=pooling)
+        self._fast = encoder.warm(feature=feature, pooling=pooling)
         self._center = center_index(encoder.layout, encoder.window)
         self._origin = None if origin is None else encoder.layout.index(origin)
         self._length = encoder.window.frames

@@ -24,6 +24,7 @@ from sgela_fast.encoding.shard import Receipt, write_shard
 from sgela_fast.encoding.source import Entry, Source, Unusable
 from sgela_fast.encoding.storage import NUMPY, Array, pack
 from sgela_fast.errors import DataError
+from sgela_fast.models.config import Feature
 from sgela_fast.skeletons.windows import missing_joints
 
 
@@ -65,6 +66,7 @@ class UnitSettings:
 
     Attributes:
         batch: windows encoded at once.
+        feature: ``ages`` or ``states``.
         pooling: ``none`` or ``mean``.
         dtype: of the stored values.
         drop_invalid: leave out windows with a lost joint.
@@ -73,6 +75,7 @@ class UnitSettings:
     """
 
     batch: int
+    feature: Feature
     pooling: str
     dtype: str
     drop_invalid: bool
@@ -243,12 +246,12 @@ class UnitEncoder:
         if cuda:
             torch.cuda.synchronize(self.encoder.device)
         ready = time.perf_counter()
-        ages = self.encoder.ages(uploaded)  # (B, T, D)
+        encodings = self.encoder.encodings(uploaded, self.settings.feature).float()  # (B, T, D)
         if cuda:
             torch.cuda.synchronize(self.encoder.device)
         encoded = time.perf_counter()
         with torch.inference_mode():
-            values = ages.float().mean(dim=1) if self.settings.pooling == "mean" else ages.float()
+            values = encodings.mean(dim=1) if self.settings.pooling == "mean" else encodings
         mine = slice(self._count, self._count + len(windows))
         stored, scales = pack(values.cpu().numpy(), self.settings.dtype)
         self._values[mine] = stored

@@ -217,7 +217,7 @@ def _texts(table: Any, name: str) -> NDArray[np.str_]:
 
 
 def _require_same_encoder(train_store: WindowStore, store: WindowStore) -> None:
-    for key in ("model_hash", "pooling", "frames", "dim"):
+    for key in ("model_hash", "feature", "pooling", "frames", "dim"):
         one, other = train_store.info.get(key), store.info.get(key)
         if one != other:
             raise DataError(

@@ -12,6 +12,7 @@ Attention = Literal["las", "mbas", "bas", "none"]
 DecoderInput = Literal["teacher", "zeros", "feedback"]
 Backend = Literal["auto", "reference", "fused"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+Feature = Literal["ages", "states"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgela_fast.errors import ConfigError
 from sgela_fast.models.backend import BackendChoice, choose_backend, float32_products
-from sgela_fast.models.config import Backend, DecoderInput, Precision, SGELAConfig
+from sgela_fast.models.config import Backend, DecoderInput, Feature, Precision, SGELAConfig
 from sgela_fast.models.initialisation import initialise
 from sgela_fast.ops._library import autocast, autocasts
 from sgela_fast.ops.attention_decoder import PackedDecoder, attention_decoder, pack_decoder_weights, why_not_fused
@@ -60,16 +60,25 @@ class SGELA(reference.SGELA):
         """Encode and reconstruct windows; arguments, results and errors as for the reference.
 
         Raises:
-            ConfigError: the precision is int8, which only :meth:`ages` has.
+            ConfigError: the precision is int8, which only :meth:`ages` and :meth:`states` have.
         """
         if self.precision == "int8":
             raise ConfigError("precision int8 is for encoding alone; build the model with fp32 or bf16 to train it")
-        device, dtype = skeletons.device.type, _AUTOCAST.get(self.precision)
-        if dtype is None:
-            with self.arithmetic():
-                return super().forward(skeletons, decoder_input)
-        with torch.autocast(device, dtype):
+        with self._at_precision(skeletons.device.type):
             return super().forward(skeletons, decoder_input)
+
+    def states(self, windows: Tensor) -> Tensor:
+        """Encoded gait states; arguments, results and errors as for the reference."""
+        with self._at_precision(windows.device.type):
+            return super().states(windows)
+
+    def encodings(self, windows: Tensor, feature: Feature) -> Tensor:
+        """:meth:`ages` or :meth:`states` of windows, as ``feature`` says."""
+        return self.states(windows) if feature == "states" else self.ages(windows)
+
+    def _at_precision(self, device: str) -> AbstractContextManager[Any]:
+        dtype = _AUTOCAST.get(self.precision)
+        return self.arithmetic() if dtype is None else torch.autocast(device, dtype)
 
     def freeze(self) -> Self:
         """Get ready for encoding: weights take no gradients any more, and the fused backend packs them once.
@@ -152,42 +161,51 @@ class FusedSGELA(SGELA):
             windows: centred skeletons ``(B, T, J, A)``, metres.
 
         Returns:
-            ``(B, T, A * K)``: for each step [c^X; c^Y; c^Z]. Without attention the encoded gait states h_t take
-            the place of c_t.
+            ``(B, T, A * K)``: for each step [c^X; c^Y; c^Z].
 
         Raises:
-            ValueError: the windows do not have the configuration's axes and joints.
+            ValueError: the windows do not have the configuration's axes and joints, or the model has no attention.
             RuntimeError: the model is frozen and its weights have changed since.
         """
+        self.require_attention()
         if not windows.is_cpu:
             if self.precision in _AUTOCAST:
                 return super().ages(windows)
             with self.arithmetic():
                 return self._ages(windows, None)
-        packed = self._current()
-        return self._ages(windows, self._pack() if packed is None and self.precision in ("bf16", "int8") else packed)
+        return self._ages(windows, self._packed_for_encoding())
+
+    def states(self, windows: Tensor) -> Tensor:
+        """As the reference, by the fused encoder alone, from the packed weights of a frozen model."""
+        if not windows.is_cpu:
+            return super().states(windows)
+        skeletons = windows.movedim(-1, 0)  # (A, B, T, J)
+        self.check_windows(skeletons)
+        return reference.side_by_side(self._states(skeletons, self._packed_for_encoding())[0])
+
+    def _states(self, skeletons: Tensor, packed: _Packed | None) -> tuple[Tensor, LSTMState]:
+        encoder = self.encoder.weights() if packed is None else packed.encoder
+        return batched_lstm(skeletons, encoder, backend="fused")  # (A, B, T, K)
 
     def _ages(self, windows: Tensor, packed: _Packed | None) -> Tensor:
         skeletons = windows.movedim(-1, 0)  # (A, B, T, J)
         self.check_windows(skeletons)
         chosen = self.config.encoding_input
-        encoder = self.encoder.weights() if packed is None else packed.encoder
-        features, state = batched_lstm(skeletons, encoder, backend="fused")  # (A, B, T, K)
-        if self.config.attention != "none":
-            target = skeletons.flip(2) if self.config.reverse else skeletons
-            decoder = self.decoder_weights() if packed is None else packed.decoder
-            assert decoder is not None
-            features = attention_decoder(
-                features,
-                state,
-                decoder,
-                teacher=target if chosen == "teacher" else None,
-                feedback=chosen == "feedback",
-                outputs="context",
-                backend=_decoder_backend(features),
-                **self.decoder_settings(skeletons.shape[2]),
-            )
-        return features.movedim(0, 2).flatten(2)  # (B, T, A * K)
+        encoded, state = self._states(skeletons, packed)
+        target = skeletons.flip(2) if self.config.reverse else skeletons
+        decoder = self.decoder_weights() if packed is None else packed.decoder
+        assert decoder is not None
+        context = attention_decoder(
+            encoded,
+            state,
+            decoder,
+            teacher=target if chosen == "teacher" else None,
+            feedback=chosen == "feedback",
+            outputs="context",
+            backend=_decoder_backend(encoded),
+            **self.decoder_settings(skeletons.shape[2]),
+        )
+        return reference.side_by_side(context)
 
     def freeze(self) -> Self:
         """As the base class; packs the weights at the model's precision."""
@@ -236,6 +254,11 @@ class FusedSGELA(SGELA):
             decoder,
             [(parameter, parameter._version) for parameter in self.parameters() if not parameter.is_inference()],
         )
+
+    def _packed_for_encoding(self) -> _Packed | None:
+        """What encoding on the CPU takes in place of the parameters: always, where they are rounded."""
+        packed = self._current()
+        return self._pack() if packed is None and self.precision in ("bf16", "int8") else packed
 
     def _current(self) -> _Packed | None:
         """The packed weights of a frozen model."""

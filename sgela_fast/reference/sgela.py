@@ -210,9 +210,38 @@ class SGELA(nn.Module):
             windows: centred skeletons ``(B, T, J, A)``, metres.
 
         Returns:
-            ``(B, T, A * K)``: for each step [c^X; c^Y; c^Z]. Without attention the encoded gait states h_t take
-            the place of c_t.
+            ``(B, T, A * K)``: for each step [c^X; c^Y; c^Z].
+
+        Raises:
+            ValueError: the windows do not have the configuration's axes and joints, or the model has no attention.
         """
-        output = self(windows.movedim(-1, 0), self.config.encoding_input)
-        features = output.encoded if output.context is None else output.context  # (A, B, T, K)
-        return features.movedim(0, 2).flatten(2)  # (B, T, A * K)
+        self.require_attention()
+        context = self(windows.movedim(-1, 0), self.config.encoding_input).context  # (A, B, T, K)
+        assert context is not None
+        return side_by_side(context)
+
+    def states(self, windows: Tensor) -> Tensor:
+        """Encoded gait states of windows (Eq. 1), which need no decoder.
+
+        Args:
+            windows: centred skeletons ``(B, T, J, A)``, metres.
+
+        Returns:
+            ``(B, T, A * K)``: for each frame [h^X; h^Y; h^Z] of the encoder's top layer.
+
+        Raises:
+            ValueError: the windows do not have the configuration's axes and joints.
+        """
+        skeletons = windows.movedim(-1, 0)  # (A, B, T, J)
+        self.check_windows(skeletons)
+        return side_by_side(self.encode(skeletons)[0])
+
+    def require_attention(self) -> None:
+        """Raise ValueError for a model without attention, which has no context vectors."""
+        if self.config.attention == "none":
+            raise ValueError("a model with attention 'none' has no AGEs; take its encoded gait states, states(windows)")
+
+
+def side_by_side(features: Tensor) -> Tensor:
+    """Features of all axes ``(A, B, T, K)`` as one row for each frame, ``(B, T, A * K)`` (Eq. 11)."""
+    return features.movedim(0, 2).flatten(2)

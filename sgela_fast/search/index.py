@@ -238,6 +238,11 @@ class Index:
             raise DataError(
                 f"{queries.names[0]} was encoded by another model than {self.store.path}; encode it with the same one"
             )
+        if queries.feature and queries.feature != self.store.feature:
+            raise DataError(
+                f"{queries.names[0]} was encoded as {queries.feature} but {self.store.path} holds "
+                f"{self.store.feature}; encode it with --encoding.feature {self.store.feature}"
+            )
         feature: Feature = "mean" if self.store.pooling == "mean" else self.config.feature
         rows = prepared(queries.values, self.config.metric, feature)
         if rows.shape[1] != self.rows.width:

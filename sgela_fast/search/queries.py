@@ -27,6 +27,7 @@ class Queries:
         source: what they were encoded from, as :func:`source_of` has it, empty if unknown; a recording of the same
             name in a store of the same source is the query's own.
         encoder: hash of the model that made them, empty if unknown.
+        feature: ``ages`` or ``states``, empty if unknown.
     """
 
     values: NDArray[np.float32]
@@ -35,6 +36,7 @@ class Queries:
     starts: Positions
     source: str = ""
     encoder: str = ""
+    feature: str = ""
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -95,6 +97,7 @@ class Queries:
                 starts[order],
                 source_of(store),
                 str(store.info.get("model_hash", "")),
+                store.feature,
             ),
             where=str(store.path),
         )

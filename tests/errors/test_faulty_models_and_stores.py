@@ -91,6 +91,16 @@ def test_neither_model_nor_untrained(inputs: Any, complains: Complains) -> None:
     complains("encode", "walks.sga", "--out", "new.store")
 
 
+def test_ages_of_a_model_without_attention(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.sga")
+    assert main(["train", "walks.sga", "--out", "run", "--model.attention", "none", *inputs.quiet]) == 0
+    complains(*ENCODE)
+
+
+def test_pipeline_for_ages_without_attention(complains: Complains) -> None:
+    complains("run", "--out", "results", "--model.attention", "none")
+
+
 def test_no_recording_holds_a_window(inputs: Any, complains: Complains) -> None:
     inputs.take("run")
     inputs.archive("walks.sga", frames=20)

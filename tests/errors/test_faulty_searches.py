@@ -91,6 +91,13 @@ def test_query_of_another_model(inputs: Any, complains: Complains) -> None:
     complains(*SEARCH, "--query_store", "other.store")
 
 
+def test_query_of_another_feature(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store", "walks.sga", "run")
+    states = ["--out", "states.store", "--encoding.feature", "states"]
+    assert main(["encode", "walks.sga", "--model", "run", *states]) == 0
+    complains(*SEARCH, "--query_store", "states.store")
+
+
 def test_condition_on_a_column_that_the_store_does_not_have(inputs: Any, complains: Complains) -> None:
     inputs.take("walks.store")
     complains(*SEARCH, "--where", "camera=1")

@@ -50,13 +50,16 @@ def test_losses_and_gradients_are_those_of_the_reference(variant: Any, attention
 
 
 @pytest.mark.parametrize(("variant", "attention", "reverse"), KINDS)
-def test_ages_and_tensors_are_those_of_the_reference(variant: Any, attention: Any, reverse: bool) -> None:
+def test_encodings_and_tensors_are_those_of_the_reference(variant: Any, attention: Any, reverse: bool) -> None:
     reference, fused = pair(variant=variant, attention=attention, reverse=reverse)
     windows = torch.randn(9, 6, 5, 3)
     with torch.no_grad():
-        expected = reference.ages(windows)
-        torch.testing.assert_close(fused.ages(windows), expected, rtol=0, atol=2e-6)
-        torch.testing.assert_close(fused.freeze().ages(windows), expected, rtol=0, atol=2e-6)
+        for feature in ("states",) if attention == "none" else ("states", "ages"):
+            expected = reference.encodings(windows, feature)  # type: ignore[arg-type]
+            for model in (fused, fused.freeze()):
+                found = model.encodings(windows, feature)  # type: ignore[arg-type]
+                torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+            fused.unfreeze()
         for one, other in zip(reference(windows.movedim(-1, 0)), fused(windows.movedim(-1, 0)), strict=True):
             for tensor, computed in zip(listed(one), listed(other), strict=True):
                 torch.testing.assert_close(computed, tensor, rtol=0, atol=5e-6)

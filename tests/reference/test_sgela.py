@@ -144,11 +144,20 @@ def test_ages_are_x_y_z_blocks_of_alignment_times_encoder_states(attention: Any)
             torch.testing.assert_close(ages[b, :, 6 * axis : 6 * axis + 6], expected, rtol=0, atol=1e-14)
 
 
-def test_ages_without_attention_are_the_encoded_gait_states() -> None:
-    model = small(attention="none")
+@pytest.mark.parametrize("attention", ["las", "none"])
+def test_states_are_x_y_z_blocks_of_the_encoded_gait_states(attention: Any) -> None:
+    model = small(attention=attention)
     skeletons = windows_of(model)
-    ages = model.ages(skeletons.movedim(0, -1))
-    assert torch.equal(ages[..., 6:12], model(skeletons).encoded[1])
+    states = model.states(skeletons.movedim(0, -1))
+    assert states.shape == (3, 4, 18)
+    for axis in range(3):
+        assert torch.equal(states[..., 6 * axis : 6 * axis + 6], model(skeletons).encoded[axis])
+
+
+def test_without_attention_there_are_no_ages() -> None:
+    model = small(attention="none")
+    with pytest.raises(ValueError, match=r"^a model with attention 'none' has no AGEs; take its encoded gait states, "):
+        model.ages(windows_of(model).movedim(0, -1))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
