@@ -25,7 +25,13 @@ class BackendChoice(NamedTuple):
     reason: str
 
 
-def choose_backend(wanted: Backend, device: torch.device | str = "cpu", precision: Precision = "fp32") -> BackendChoice:
+def choose_backend(
+    wanted: Backend,
+    device: torch.device | str = "cpu",
+    precision: Precision = "fp32",
+    *,
+    ops: tuple[Any, ...] = _OPS,
+) -> BackendChoice:
     """Resolve ``auto``; refuse what cannot run.
 
     ``auto`` takes the fused backend where all its ops have kernels that have been run and compared on such a device,
@@ -35,6 +41,7 @@ def choose_backend(wanted: Backend, device: torch.device | str = "cpu", precisio
         wanted: ``auto``, ``reference`` or ``fused``.
         device: where the model computes.
         precision: of its arithmetic.
+        ops: modules of the ops under the fused model.
 
     Raises:
         ConfigError: backend or precision is unknown or cannot run on the device; the message says what is missing.
@@ -45,7 +52,7 @@ def choose_backend(wanted: Backend, device: torch.device | str = "cpu", precisio
     missing = why_not_precision(precision, kind)
     if missing is not None:
         raise ConfigError(missing)
-    why = _why_not_fused(kind)
+    why = _why_not_fused(kind, ops)
     if precision == "int8" and (wanted == "reference" or why is not None):
         cause = "backend reference is asked for" if why is None else f"it cannot run: {why}"
         raise ConfigError(f"precision int8 needs the fused backend but {cause}; or choose precision fp32 or bf16")
@@ -54,12 +61,12 @@ def choose_backend(wanted: Backend, device: torch.device | str = "cpu", precisio
     if wanted == "fused":
         if why is not None:
             raise ConfigError(f"backend fused cannot run on the {kind}: {why}, or choose auto or reference")
-        return BackendChoice("fused", f"as asked for: {_kernels(kind)}")
+        return BackendChoice("fused", f"as asked for: {_kernels(kind, ops)}")
     if why is not None:
         return BackendChoice("reference", f"auto: {why}")
-    if any(kind not in getattr(op, "_PROVEN", (kind,)) for op in _OPS):
+    if any(kind not in getattr(op, "_PROVEN", (kind,)) for op in ops):
         return BackendChoice("reference", f"auto: the kernels have not been run on {kind} yet; ask for fused by name")
-    return BackendChoice("fused", f"auto: {_kernels(kind)}")
+    return BackendChoice("fused", f"auto: {_kernels(kind, ops)}")
 
 
 def why_not_precision(precision: Precision, device: str) -> str | None:
@@ -80,19 +87,21 @@ def why_not_precision(precision: Precision, device: str) -> str | None:
     return None
 
 
-def _why_not_fused(device: str) -> str | None:
+def _why_not_fused(device: str, ops: tuple[Any, ...]) -> str | None:
     if device not in ("cpu", "cuda"):
         return f"there are no kernels for {device}"
     # On CUDA devices the decoder may still be the reference's: the choice's reason says so.
-    needed = _OPS if device == "cpu" else (batched_lstm,)
+    needed = [op for op in ops if device == "cpu" or op is not attention_decoder]
     reasons = [op.why_not_fused(device, torch.float32) for op in needed]
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _kernels(device: str) -> str:
+def _kernels(device: str, ops: tuple[Any, ...]) -> str:
     if device == "cpu":
         return f"compiled kernels, {instruction_set()}, cpu"
-    rest = [op.__name__.rpartition(".")[2] for op in _OPS if op.why_not_fused(device, torch.float32) is not None]
+    if attention_decoder not in ops:
+        return f"kernels on {device}"
+    rest = [op.__name__.rpartition(".")[2] for op in ops if op.why_not_fused(device, torch.float32) is not None]
     if not rest:
         return f"kernels on {device}, but plain PyTorch for attention_decoder in training"
     return f"kernels on {device}, but plain PyTorch for {', '.join(rest)}"
