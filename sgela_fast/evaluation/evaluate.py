@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from sgela_fast.atomic import make_folder
 from sgela_fast.errors import ConfigError, MissingDependencyError
 from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.evaluation.plots import plot_cmc, plot_distances
+from sgela_fast.evaluation.probes import Probes, write_probes
 from sgela_fast.evaluation.recognition_protocol import RecognitionRun
 from sgela_fast.evaluation.results import EvaluationResult, Outcome, StoreResult
 from sgela_fast.evaluation.retrieval_protocol import Distances, run_retrieval
@@ -22,6 +24,7 @@ from sgela_fast.evaluation.sides import Sides, WindowStore, divide
 from sgela_fast.models.device import choose_device
 
 RESULTS = "results.json"
+PROBES = "probes"
 _LIBRARIES = ("torch", "numpy", "scikit-learn", "scipy")
 
 
@@ -40,7 +43,7 @@ def evaluate(
         stores: store folders; each gets its own figures.
         config: what is evaluated.
         train: store with the training windows; without it each store holds both sides.
-        out: folder for ``results.json`` and the plots; nothing is written without it.
+        out: folder for ``results.json``, the probes' files and the plots; nothing is written without it.
         plots: draw CMC curves and distance histograms into ``out``.
         progress: called with finished runs (of :func:`count_runs`) and a remark.
 
@@ -81,6 +84,7 @@ def evaluate_stores(
     divisions = [[divide(store, split, config, train_store) for split in config.splits] for store in stores]
     folder = None if out is None else make_folder(Path(out))
     results: list[StoreResult] = []
+    taken: set[str] = set()
     distances: dict[str, tuple[str, Distances]] = {}
     for label, store, sides_of_splits in zip(labels, stores, divisions, strict=True):
         outcomes: list[Outcome] = []
@@ -92,6 +96,8 @@ def evaluate_stores(
                 outcome, found = _retrieval(sides, split, config, device, where, progress)
                 outcomes.append(outcome)
                 distances.setdefault(label, (split, found))
+        if folder is not None:
+            outcomes = [_write_probes(outcome, label, folder, taken) for outcome in outcomes]
         results.append(StoreResult(label, store.info.get("model_hash"), outcomes))
     settings = {
         "stores": [str(store.path) for store in stores],
@@ -114,7 +120,8 @@ def _recognition(
     run = RecognitionRun(sides, split, config, device, lambda remark: progress(0, note=f"{where}, C, {remark}"))
     outcomes = []
     for seed in config.recognition.seeds:
-        outcomes.append(run.outcome(seed))
+        outcome = run.outcome(seed)
+        outcomes.append(replace(outcome, probes=Probes.of(run.test_side, sides.persons, outcome)))
         progress(1, note=f"{where}, C, seed {seed}")
     return outcomes
 
@@ -129,9 +136,29 @@ def _retrieval(
         done += probes
         progress(0, note=f"{where}, G, {done:,} of {len(sides.test):,} probe windows")
 
-    found = run_retrieval(sides, split, config, device, advance)
+    outcome, distances = run_retrieval(sides, split, config, device, advance)
     progress(1, note=f"{where}, G")
-    return found
+    return replace(outcome, probes=Probes.of(sides.test, sides.persons, outcome)), distances
+
+
+def _write_probes(outcome: Outcome, label: str, folder: Path, taken: set[str]) -> Outcome:
+    """Write an outcome's probes under a name that says what they are and is not among those ``taken``."""
+    assert outcome.probes is not None
+    parts = [
+        label,
+        outcome.split or "all",
+        outcome.protocol,
+        *([] if outcome.seed is None else [f"seed{outcome.seed}"]),
+    ]
+    plain = name = "_".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in parts)
+    count = 1
+    while name.lower() in taken:
+        count += 1
+        name = f"{plain}_{count}"
+    taken.add(name.lower())
+    file = f"{PROBES}/{name}.npz"
+    write_probes(folder / file, outcome.probes)
+    return replace(outcome, probes_file=file)
 
 
 def _draw(result: EvaluationResult, distances: dict[str, tuple[str, Distances]], folder: Path) -> None:

@@ -55,6 +55,7 @@ def score_figures(
         window_rank=window_rank,
         window_cmc=window_cmc.tolist(),
         intervals={name: ends for name, ends in intervals.items() if ends is not None},
+        ranks=ranks,
         **{name: float(values.mean()) for name, values in (means or {}).items()},
     )
 

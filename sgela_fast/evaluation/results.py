@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sgela_fast.atomic import write_json
+from sgela_fast.evaluation.probes import Probes
 
 SCHEMA = "sgela-fast/evaluation"
 SCHEMA_VERSION = 1
@@ -43,6 +47,7 @@ class Figures:
         mean_average_precision: over gallery windows.
         mean_inverse_negative_penalty: over gallery windows.
         intervals: name of a figure to the ends of its bootstrap interval over persons.
+        ranks: ``(probes,)``, place of each probe's person, in the order of the probes; not in the JSON.
     """
 
     probes: int
@@ -55,6 +60,7 @@ class Figures:
     mean_average_precision: float | None = None
     mean_inverse_negative_penalty: float | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ranks: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
     def named(self) -> dict[str, float]:
         """All figures that exist, by the names of :data:`TITLES`."""
@@ -86,6 +92,10 @@ class Outcome:
         windows: figures with windows as probes.
         recordings: figures with recordings as probes, each the mean over its windows' scores.
         details: what the run did (epochs, steps, ...).
+        probes_file: their file below the folder of the results, for
+            :func:`sgela_fast.evaluation.probes.read_probes`; ``None`` if nothing was written.
+        probes: what every probe came to; ``None`` unless :func:`sgela_fast.evaluation.evaluate.evaluate` made the
+            outcome; not in the JSON.
     """
 
     protocol: str
@@ -101,6 +111,8 @@ class Outcome:
     windows: Figures
     recordings: Figures
     details: dict[str, Any] = field(default_factory=dict)
+    probes_file: str | None = None
+    probes: Probes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -132,13 +144,18 @@ class EvaluationResult:
 
     def as_json(self) -> dict[str, Any]:
         """Nested plain data with schema and summaries."""
-        content = {"schema": SCHEMA, "version": SCHEMA_VERSION, **asdict(self)}
+        content = {"schema": SCHEMA, "version": SCHEMA_VERSION, **asdict(self, dict_factory=_without_probes)}
         content["summary"] = [asdict(row) for row in summarise(self)]
         return content
 
     def write(self, path: Path) -> None:
         """Write ``path`` in one step."""
         write_json(path, self.as_json())
+
+
+def _without_probes(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Entries of a dataclass for JSON; single probes have files of their own."""
+    return {name: value for name, value in entries if name != "ranks" and (name != "probes" or isinstance(value, int))}
 
 
 @dataclass(frozen=True)

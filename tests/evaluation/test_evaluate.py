@@ -52,7 +52,7 @@ def test_plots_are_png_files_and_can_be_left_out(make_store: MakeStore, tmp_path
     ]  # fmt: skip
     assert all((tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") for name in plots)
     evaluate([store.path], configured("G"), out=tmp_path / "bare", plots=False)
-    assert [path.name for path in (tmp_path / "bare").iterdir()] == ["results.json"]
+    assert sorted(path.name for path in (tmp_path / "bare").iterdir()) == ["probes", "results.json"]
 
 
 def test_every_store_split_and_seed_has_its_outcome(make_store: MakeStore) -> None:
