@@ -16,6 +16,7 @@ GROUND = ("errors", "atomic", "locking", "stopping", "_version")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "reference": (),
     "skeletons": GROUND,
+    "silhouettes": (*GROUND, "skeletons"),
     "kernels": (),
     "ops": ("kernels", "reference", "errors"),
     "nn": ("ops", "reference", "errors"),

@@ -50,19 +50,10 @@ def walks(config: WalkerConfig | None = None) -> Iterator[Recording]:
 def make_walk(config: WalkerConfig, identity: Identity, person: int, walk: int) -> Recording:
     """Walk number ``walk`` of ``identity``, which is person number ``person``, without its splits."""
     generator = np.random.default_rng([config.seed, 2, person, walk])
-    frames = int(generator.integers(config.min_frames, config.max_frames, endpoint=True))
-    variation = config.variation
-    angles = identity.angles + variation * WALK_SPREAD * SPREAD * generator.normal(size=SPREAD.shape)
-    # Somebody in a hurry or in high spirits takes quicker and larger swings.
-    mood = variation * generator.normal()
-    angles[:, 1:] *= np.exp(0.07 * mood)
-    cadence = identity.cadence * np.exp(0.03 * mood + variation * 0.02 * generator.normal())
-    pace = cadence * np.exp(0.02 * variation * wander(generator, frames, 1.0))
-    phase = 2 * np.pi * (generator.random() + np.cumsum(pace / FPS))
-    body = walk_on_the_spot(identity, angles, phase)
+    body, phase = walk_body(config, identity, generator)
     find_path = arc_path if config.path == "arc" else corridor_path
-    path = find_path(generator, forward_speed(body), variation)
-    height = CAMERA_HEIGHT + variation * 0.02 * generator.normal()
+    path = find_path(generator, forward_speed(body), config.variation)
+    height = CAMERA_HEIGHT + config.variation * 0.02 * generator.normal()
     joints = place_in_room(body, path, height)
     sensor = np.random.default_rng([config.seed, 3, person, walk])
     seen = sense(sensor, joints, identity, phase, path.heading, config)
@@ -74,6 +65,27 @@ def make_walk(config: WalkerConfig, identity: Identity, person: int, walk: int) 
         person=identity.name,
         source="synthetic",
     )
+
+
+def walk_body(
+    config: WalkerConfig, identity: Identity, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A walk of ``identity`` on the spot, as no sensor sees it.
+
+    Returns:
+        Joints ``(frames, J, 3)`` metres in the body frame (x to the walker's left, y up, z ahead), the floor at y = 0,
+        and the phase of the stride ``(frames,)``, radians.
+    """
+    frames = int(generator.integers(config.min_frames, config.max_frames, endpoint=True))
+    variation = config.variation
+    angles = identity.angles + variation * WALK_SPREAD * SPREAD * generator.normal(size=SPREAD.shape)
+    # Somebody in a hurry or in high spirits takes quicker and larger swings.
+    mood = variation * generator.normal()
+    angles[:, 1:] *= np.exp(0.07 * mood)
+    cadence = identity.cadence * np.exp(0.03 * mood + variation * 0.02 * generator.normal())
+    pace = cadence * np.exp(0.02 * variation * wander(generator, frames, 1.0))
+    phase = 2 * np.pi * (generator.random() + np.cumsum(pace / FPS))
+    return walk_on_the_spot(identity, angles, phase), phase
 
 
 def draw_splits(config: WalkerConfig, person: int) -> list[dict[str, str]]:

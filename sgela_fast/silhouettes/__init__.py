@@ -1,0 +1,1 @@
+"""Silhouettes: data sets on disk or rendered from skeletons, packed, cut into clips and drawn in batches."""
