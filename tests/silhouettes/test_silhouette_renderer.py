@@ -26,8 +26,8 @@ def dressed(walks: WalkerWalks, person: int = 0, variant: str = "nm") -> Capsule
 
 def some_capsules(seed: int, count: int = 5) -> Capsules:
     generator = np.random.default_rng(seed)
-    start, end = generator.uniform(-0.3, 0.3, (2, 3, count, 3)) + np.array([0, 1, 0])
-    return Capsules(start, end, *generator.uniform(0.02, 0.3, (2, count)))
+    start, end = generator.uniform(-1, 1, (2, 3, count, 3)) * [0.2, 0.6, 0.3] + [0, 1, 0]
+    return Capsules(start, end, *generator.uniform(0.02, 0.2, (2, count)))
 
 
 def area(capsules: Capsules, frame: int, fine: int = 6) -> np.ndarray:
