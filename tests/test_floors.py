@@ -21,9 +21,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "ops": ("kernels", "reference", "errors"),
     "nn": ("ops", "reference", "errors"),
     "models": ("ops", "reference", "errors"),
-    "checkpoints": (*GROUND, "models", "reference", "skeletons.config", "skeletons.layouts"),
-    "training": (*GROUND, "checkpoints", "models", "reference", "skeletons"),
-    "encoding": (*GROUND, "checkpoints", "models", "ops.cuda_graphs", "reference", "skeletons"),
+    "checkpoints": (*GROUND, "models", "reference", "silhouettes.config", "skeletons.config", "skeletons.layouts"),
+    "training": (*GROUND, "checkpoints", "models", "reference", "silhouettes", "skeletons"),
+    "encoding": (*GROUND, "checkpoints", "models", "ops.cuda_graphs", "reference", "silhouettes", "skeletons"),
     "evaluation": (*GROUND, "encoding.store", "models", "reference"),
     # Measures whatever there is, as a user would call it, and is asked for by the command line alone.
     "benchmarks": (

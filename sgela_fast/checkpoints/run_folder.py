@@ -12,25 +12,31 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgela_fast._version import __version__
 from sgela_fast.atomic import make_folder, write_file, write_json
 from sgela_fast.errors import CheckpointError, ConfigError
 from sgela_fast.models.config import Backend, Precision, SGELAConfig
+from sgela_fast.models.selfgait import SelfGait
 from sgela_fast.models.sgela import SGELA, build_model
 from sgela_fast.reference import sgela as reference
+from sgela_fast.silhouettes.config import ClipConfig
 from sgela_fast.skeletons.config import WindowConfig
 
 SCHEMA = "sgela-fast/run"
 SCHEMA_VERSION = 1
 INDEX = "run.json"
 WEIGHTS = "model.safetensors"
+# What `system` of run.json may be, and what each reads; folders of before there were two have no such entry.
+SYSTEMS = {"sge-la": "skeletons", "selfgait": "silhouettes"}
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -110,21 +116,60 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def write_run(
-    path: str | Path, model: reference.SGELA, *, window: WindowConfig, layout: str, info: dict[str, Any] | None = None
+    path: str | Path,
+    model: reference.SGELA | SelfGait,
+    *,
+    window: WindowConfig | ClipConfig,
+    layout: str,
+    info: dict[str, Any] | None = None,
 ) -> None:
     """Write a run folder around ``model``; weights first, ``run.json`` last.
 
     Args:
         path: the folder.
         model: its weights and configuration are written.
-        window: how skeletons become the windows that it reads.
-        layout: joint layout that it reads.
+        window: how skeletons become the windows that it reads, or silhouettes clips.
+        layout: joint layout that it reads; ``silhouettes`` for those.
         info: further entries of ``run.json``.
     """
     folder = make_folder(Path(path))
     save_weights(folder / WEIGHTS, model.state_dict())
     settings = {"model": asdict(model.config), "window": asdict(window), "layout": layout}
     write_info(folder, {**settings, **(info or {})})
+
+
+def system_of(info: dict[str, Any]) -> str:
+    """Which system the run of ``run.json``'s content ``info`` is: ``sge-la`` or ``selfgait``."""
+    return str(info.get("system", "sge-la"))
+
+
+def require_system(path: Path, info: dict[str, Any], system: str) -> None:
+    """Raise :class:`CheckpointError` unless the run in ``path`` is of ``system``."""
+    found = system_of(info)
+    if found != system:
+        raise CheckpointError(
+            f"{path} holds a model of system {found!r}, which reads {SYSTEMS.get(found, 'something else')}; "
+            f"{SYSTEMS[system]} need one of system {system!r}"
+        )
+
+
+def read_settings(path: Path, info: dict[str, Any], section: str, kind: type[Settings]) -> Settings:
+    """The settings in a section of ``run.json``'s content ``info``.
+
+    Raises:
+        CheckpointError: this release does not know one of them.
+    """
+    try:
+        return kind(**info[section])
+    except (TypeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{path / INDEX} has settings that this release does not know ({error}); use a matching release"
+        ) from error
+
+
+def weights_hash(path: Path) -> str:
+    """SHA-256 of the weights of the run folder ``path``."""
+    return hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
 
 
 def load_run(
@@ -143,18 +188,14 @@ def load_run(
         precision: of its arithmetic.
 
     Raises:
-        CheckpointError: a file is missing, damaged or belongs to another model.
+        CheckpointError: a file is missing, damaged or belongs to another model, or the run is one of SelfGait.
         ConfigError: backend or precision cannot run on the device.
     """
     folder = Path(path)
     info = read_info(folder)
-    try:
-        config = SGELAConfig(**info["model"])
-        window = WindowConfig(**info["window"])
-    except (TypeError, ConfigError) as error:
-        raise CheckpointError(
-            f"{folder / INDEX} has settings that this release does not know ({error}); use a matching release"
-        ) from error
+    require_system(folder, info, "sge-la")
+    config = read_settings(folder, info, "model", SGELAConfig)
+    window = read_settings(folder, info, "window", WindowConfig)
     model = build_model(config, backend, precision, device=device)
     load_weights(model, read_weights(folder / WEIGHTS), folder / WEIGHTS)
     return Run(
@@ -163,12 +204,12 @@ def load_run(
         model_config=config,
         window=window,
         layout=info["layout"],
-        model_hash=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+        model_hash=weights_hash(folder),
         info=info,
     )
 
 
-def load_weights(model: reference.SGELA, weights: dict[str, Tensor], path: Path) -> None:
+def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Copy ``weights`` into ``model``.
 
     Raises:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from sgela_fast.cli import selfgait
 from sgela_fast.errors import ConfigError
 from sgela_fast.models.config import VARIANTS, SGELAConfig
+from sgela_fast.models.selfgait_config import SelfGaitConfig
+from sgela_fast.silhouettes.config import ClipConfig
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.training.config import Preset, TrainingConfig
 from sgela_fast.training.launch import this_process
+from sgela_fast.training.selfgait.config import SelfGaitTrainingConfig
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -17,7 +21,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the sub-command's arguments."""
-    parser.add_argument("archive", type=str, help="archive folder, as `sgela-fast convert` or `walkers` makes it")
+    parser.add_argument(
+        "archive", type=str, help="archive folder, as `sgela-fast convert` or `walkers` makes it; selfgait: silhouettes"
+    )
+    parser.add_argument(
+        "--system",
+        type=Literal["sge-la", "selfgait"],
+        default="sge-la",
+        help="what is trained: SGE-LA on skeletons (settings model, window, training) or SelfGait on silhouettes "
+        "(settings selfgait, clips, selfgait_training)",
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--out", type=str, required=True, help="run folder to make")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
@@ -29,10 +42,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_class_arguments(SGELAConfig, "model")
     parser.add_class_arguments(WindowConfig, "window")
     parser.add_class_arguments(TrainingConfig, "training")
+    selfgait.add_arguments(parser)
 
 
 def run(args: Namespace) -> None:
     """Train and print where the run is and what it ended with; of several processes the first one prints."""
+    _check_system(args)
+    if args.system == "selfgait":
+        selfgait.run(args)
+        return
     from sgela_fast.training.ranks import SaidElsewhereError
     from sgela_fast.training.trainer import train
 
@@ -44,6 +62,17 @@ def run(args: Namespace) -> None:
             _lead(args, model, window, training)
     except SaidElsewhereError as error:
         raise SystemExit(error.exit_code) from None
+
+
+def _check_system(args: Namespace) -> None:
+    """Nothing is set that the other system reads."""
+    ours = {"model": SGELAConfig, "window": WindowConfig, "training": TrainingConfig}
+    theirs = {"selfgait": SelfGaitConfig, "clips": ClipConfig, "selfgait_training": SelfGaitTrainingConfig}
+    other, named = (theirs, "selfgait") if args.system == "sge-la" else (ours, "sge-la")
+    wrong = [name for name, kind in other.items() if kind(**vars(args[name])) != kind()]
+    wrong += [f"--{name}" for name in (selfgait.SHORTCUTS if args.system == "sge-la" else ("preset",)) if args[name]]
+    if wrong:
+        raise ConfigError(f"{wrong[0]} is a setting of --system {named} but --system is {args.system}; leave it out")
 
 
 def _lead(args: Namespace, model: SGELAConfig, window: WindowConfig, training: TrainingConfig) -> None:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from sgela_fast.atomic import make_folder, sync_folder, write_json, writing
 from sgela_fast.checkpoints.run_folder import load_weights, read_weights, save_weights
 from sgela_fast.errors import CheckpointError
-from sgela_fast.reference.sgela import SGELA
 
 FOLDER = "checkpoints"
 MODEL = "model.safetensors"
@@ -26,7 +25,7 @@ STATE = "state.json"
 
 
 def save_checkpoint(
-    run: Path, model: SGELA, optimiser: torch.optim.Optimizer, state: dict[str, Any], keep: int
+    run: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any], keep: int
 ) -> Path:
     """Write the checkpoint of ``state["step"]`` and drop all but the newest ``keep``.
 
@@ -60,7 +59,7 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def load_checkpoint(
-    run: Path, model: SGELA, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
+    run: Path, model: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
 ) -> dict[str, Any]:
     """Put the newest checkpoint into ``model``, ``optimiser`` and ``scaler``.
 
@@ -113,7 +112,8 @@ def _optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> di
 def _restore_optimiser(
     model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Path, stepped: bool
 ) -> None:
-    parameters = dict(model.named_parameters())
+    held = {id(parameter) for group in optimiser.param_groups for parameter in group["params"]}
+    parameters = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in held}
     wanted = {f"{name}/{entry}" for name in parameters for entry in _entries(optimiser)} if stepped else set()
     if wanted != tensors.keys():
         name = sorted(wanted ^ tensors.keys())[0]

@@ -1,0 +1,290 @@
+"""Pre-training and fine-tuning of SelfGait on silhouettes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from sgela_fast.checkpoints.run_folder import WEIGHTS, save_weights, write_info, write_run
+from sgela_fast.checkpoints.selfgait_run import SelfGaitRun, load_selfgait
+from sgela_fast.errors import ConfigError, DivergenceError, Interrupted
+from sgela_fast.models.device import choose_device
+from sgela_fast.models.selfgait import build_selfgait
+from sgela_fast.models.selfgait_config import SelfGaitConfig
+from sgela_fast.silhouettes.config import RELEASED_CLIPS, ClipConfig
+from sgela_fast.silhouettes.dataset import SilhouetteSet
+from sgela_fast.silhouettes.fingerprint import fingerprint
+from sgela_fast.stopping import StopRequest
+from sgela_fast.training.checkpoint import load_checkpoint, save_checkpoint
+from sgela_fast.training.claim import Section, check_free, check_same, claimed
+from sgela_fast.training.launch import this_process
+from sgela_fast.training.monitor import Monitor, require_tensorboard
+from sgela_fast.training.selfgait.batches import Batch, Batches
+from sgela_fast.training.selfgait.config import SECTION, SelfGaitTrainingConfig
+from sgela_fast.training.selfgait.step import SelfGaitStepper, build_selfgait_optimiser
+
+LAYOUT = "silhouettes"
+SECTIONS = {
+    "model": Section("selfgait", SelfGaitConfig),
+    "window": Section("clips", ClipConfig),
+    "training": Section(SECTION, SelfGaitTrainingConfig),
+}
+
+
+@dataclass(frozen=True)
+class SelfGaitResult:
+    """What training ended with.
+
+    Attributes:
+        run: the run folder.
+        stage: ``pretrain`` or ``finetune``.
+        state: ``finished`` or ``out of budget``.
+        step: optimiser steps taken, resumed parts included.
+        values: of the last log entry: ``total`` (the loss), ``spread`` and the stage's others.
+        notes: one sentence each on what was left out of training.
+    """
+
+    run: Path
+    stage: str
+    state: str
+    step: int
+    values: dict[str, float]
+    notes: list[str]
+
+
+def train_selfgait(
+    silhouettes: str | Path | SilhouetteSet,
+    out: str | Path,
+    model: SelfGaitConfig | None = None,
+    clips: ClipConfig | None = None,
+    training: SelfGaitTrainingConfig | None = None,
+    *,
+    start: str | Path | None = None,
+    resume: bool = False,
+    progress: Callable[..., None] | None = None,
+    announce: Callable[[str], None] | None = None,
+    planned: Callable[[int, int], None] | None = None,
+) -> SelfGaitResult:
+    """Train SelfGait and leave it in the run folder ``out``.
+
+    Args:
+        silhouettes: a packed set or its folder.
+        out: run folder to make.
+        model: what the model is; frames, height and width follow ``clips``.
+        clips: how sequences become clips; the released variant has its own ``redraw`` and ``flip`` unless one is given.
+        training: how to train.
+        start: run folder whose weights, model and clips to begin with: pre-training to be fine-tuned. Without it,
+            weights are fresh.
+        resume: go on from the newest checkpoint in ``out``; on the CPU the result is bit-equal to an uninterrupted
+            run with the same number of threads.
+        progress: called as ``progress(steps, note=...)``.
+        announce: called with one-line remarks (device, backend, sequences).
+        planned: called once as ``planned(done, total)`` with the steps taken by earlier parts and those of the whole.
+
+    Raises:
+        DataError: the set has too few persons or sequences to train on.
+        ConfigError: settings contradict each other, the set or ``start``, or several processes were started.
+        OutputError: ``out`` holds a run already, another process trains into it, or it cannot be written.
+        CheckpointError: nothing to resume from or to start with, or it was made with other settings.
+        DivergenceError: a loss, gradient or weight is not finite; the last good weights are kept.
+        Interrupted: stopped by the user; resume with ``resume=True``.
+    """
+    if this_process().size > 1:
+        raise ConfigError("several processes were started but SelfGait trains in one; start it without torchrun")
+    job = _Job(silhouettes, Path(out), model, clips, training or SelfGaitTrainingConfig(), start)
+    with ExitStack() as claim:
+        job.prepare(resume, announce or (lambda line: None), claim)
+        (planned or (lambda done, total: None))(job.state["step"], job.training.max_steps)
+        ended = job.loop(progress or (lambda units=1, note="": None))
+        job.finish(ended)
+    return SelfGaitResult(
+        run=job.out,
+        stage=job.training.stage,
+        state=ended,
+        step=job.state["step"],
+        values={name: value for name, value in job.monitor.history[-1].items() if name != "step"},
+        notes=job.batches.notes,
+    )
+
+
+class _Job:
+    def __init__(
+        self,
+        silhouettes: str | Path | SilhouetteSet,
+        out: Path,
+        model: SelfGaitConfig | None,
+        clips: ClipConfig | None,
+        training: SelfGaitTrainingConfig,
+        start: str | Path | None,
+    ) -> None:
+        self.device = choose_device(training.device, f"{SECTION}.device")
+        self.silhouettes = silhouettes if isinstance(silhouettes, SilhouetteSet) else SilhouetteSet.open(silhouettes)
+        self.out = out
+        self.start = None if start is None else load_selfgait(start, "reference")
+        self.clips, self.config = fit_selfgait(model, clips, self.start)
+        self.training = training
+        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": [], "off_beat": None}
+
+    def prepare(self, resume: bool, announce: Callable[[str], None], claim: ExitStack) -> None:
+        """Everything that can be at fault with the input; the folder is claimed last."""
+        config = self.training
+        if resume:
+            check_same(self.out, self.settings(), SECTIONS)
+        else:
+            check_free(self.out)
+        if config.tensorboard:
+            require_tensorboard()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.model = build_selfgait(self.config, config.backend, seed=config.seed, device=self.device).train()
+        if self.start is not None:
+            self.model.load_state_dict(self.start.model.state_dict())
+        choice = self.model.choice
+        announce(f"device: {self.device} ({config.device}); backend {choice.name} ({choice.reason})")
+        self.batches = Batches(self.silhouettes, self.clips, config, self.device)
+        announce(self.batches.description)
+        self.optimiser = build_selfgait_optimiser(self.model, config)
+        if resume:
+            self.state.update(load_checkpoint(self.out, self.model, self.optimiser))
+        self.saved = self.state["step"]
+        history: list[dict[str, Any]] = self.state["history"]
+        if self.state["step"] < config.max_steps:
+            # The entry that only the end of an earlier part made is no part of a longer history.
+            history = [entry for entry in history if entry["step"] != self.state["off_beat"]]
+            self.state["off_beat"] = None
+        further = {"system": "selfgait", **({} if self.start is None else {"from": str(self.start.path)})}
+        claim.enter_context(claimed(self.out, self.settings(), SECTIONS, further))
+        self.monitor = Monitor(self.out, history, self.state["step"], tensorboard=config.tensorboard)
+        claim.callback(self.monitor.close)
+
+    def settings(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        start = self.start
+        return {
+            "system": "selfgait",
+            "model": asdict(self.config),
+            "window": asdict(self.clips),
+            "training": asdict(self.training),
+            "layout": LAYOUT,
+            "archive": {"path": self.silhouettes.name, "fingerprint": fingerprint(self.silhouettes.sequences)},
+            "started_from": None if start is None else {"path": str(start.path), "model_hash": start.model_hash},
+            "torch": torch.__version__,
+        }
+
+    def loop(self, progress: Callable[..., None]) -> str:
+        """Take the steps that are left; returns the state that the run ends in."""
+        config, state = self.training, self.state
+        stepper = SelfGaitStepper(self.model, self.optimiser, config)
+        began = time.monotonic() - state["seconds"]
+        if state["step"] == 0:
+            self.save()  # so that there are good weights to go back to from the first step on
+        with StopRequest() as stop:
+            while state["step"] < config.max_steps:
+                if 0 < 60 * config.budget_minutes <= state["seconds"]:
+                    return "out of budget"
+                values = self.step(stepper, self.batches.draw(state["step"]))
+                state["step"] += 1
+                state["seconds"] = time.monotonic() - began
+                progress(1, note=f"loss {values['total']:.4f}, spread {values['spread']:.3f}")
+                spent = 0 < 60 * config.budget_minutes <= state["seconds"]
+                stopping = stop.requested and state["step"] < config.max_steps
+                last = state["step"] == config.max_steps or spent or stopping
+                on_beat = state["step"] % config.log_every == 0 or state["step"] == 1
+                if on_beat or last:
+                    self.monitor.log(state["step"], **values, seconds=round(state["seconds"], 3))
+                    state["off_beat"] = None if on_beat else state["step"]
+                if last or state["step"] % config.checkpoint_every == 0:
+                    self.save()
+                if stopping:
+                    write_info(self.out, {**self.settings(), "state": "interrupted", "step": state["step"]})
+                    raise Interrupted(
+                        f"stopped after step {state['step']}; go on with the same command and --resume ({self.out})"
+                    )
+        return "finished"
+
+    def step(self, stepper: SelfGaitStepper, batch: Batch) -> dict[str, float]:
+        """One optimiser step; the values of its batch."""
+        try:
+            values = {name: float(value) for name, value in stepper.backward(batch).items()}
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"{self.device} has too little memory for batches of {self.training.batch} clips; lower "
+                f"{SECTION}.persons or {SECTION}.clips"
+            ) from error
+        if not all(map(math.isfinite, values.values())):
+            if self.weights_are_finite():
+                self.save()  # the weights are still those of the last step, which was good
+            self.stop_diverged(f"loss {values['total']}, gradient norm {values['gradient_norm']}")
+        stepper.update()
+        return values
+
+    def weights_are_finite(self) -> bool:
+        """Whether every weight and running statistic is a number."""
+        return all(bool(torch.isfinite(value).all()) for value in self.model.state_dict().values())
+
+    def save(self) -> None:
+        """Write a checkpoint and the weights, unless they have diverged."""
+        if not self.weights_are_finite():
+            self.stop_diverged("a weight is infinite or NaN")
+        self.saved = self.state["step"]
+        self.state["history"] = self.monitor.history
+        save_checkpoint(self.out, self.model, self.optimiser, self.state, self.training.keep_checkpoints)
+        save_weights(self.out / WEIGHTS, self.model.state_dict())
+        self.monitor.save()
+
+    def stop_diverged(self, what: str) -> NoReturn:
+        """Mark the run and raise."""
+        step = self.state["step"] + 1
+        write_info(self.out, {**self.settings(), "state": "diverged", "step": self.saved})
+        raise DivergenceError(
+            f"training diverged at step {step} ({what}); the weights of step {self.saved} are kept in {self.out}; "
+            f"lower {SECTION}.learning_rate"
+        )
+
+    def finish(self, ended: str) -> None:
+        """Write the run folder as it stays."""
+        info = {**self.settings(), "state": ended, "step": self.state["step"], "seconds": self.state["seconds"]}
+        write_run(self.out, self.model, window=self.clips, layout=LAYOUT, info=info)
+
+
+def fit_selfgait(
+    model: SelfGaitConfig | None, clips: ClipConfig | None, start: SelfGaitRun | None = None
+) -> tuple[ClipConfig, SelfGaitConfig]:
+    """Clips and model that fit each other: frames, height and width are those of the clips.
+
+    Args:
+        model: settings, ``None`` for the default ones.
+        clips: settings, ``None`` for the default ones.
+        start: a run whose settings hold instead.
+
+    Raises:
+        ConfigError: the model's sizes say something else than the clips, or settings are given beside ``start``.
+    """
+    if start is not None:
+        for section, given, found in (("selfgait", model, start.model_config), ("clips", clips, start.clips)):
+            if given is not None and given not in (found, type(found)()):
+                raise ConfigError(
+                    f"{section} settings are those of {start.path}, whose weights training starts from; leave them out"
+                )
+        return start.clips, start.model_config
+    model = model or SelfGaitConfig()
+    clips = clips or ClipConfig()
+    usual = ClipConfig()
+    if model.variant == "released" and (clips.redraw, clips.flip) == (usual.redraw, usual.flip):
+        clips = replace(clips, redraw=RELEASED_CLIPS.redraw, flip=RELEASED_CLIPS.flip)
+    sizes = {"frames": clips.frames, "height": clips.size[0], "width": clips.size[1]}
+    for name, value in sizes.items():
+        if getattr(model, name) not in (value, getattr(SelfGaitConfig, name)):
+            raise ConfigError(
+                f"selfgait.{name} is {getattr(model, name)} but clips have {value}; leave it out and set clips.frames, "
+                "clips.crop and clips.shrink"
+            )
+    height, width = clips.size
+    return clips, replace(model, frames=clips.frames, height=height, width=width)

@@ -1,0 +1,72 @@
+"""``sgela-fast train --system selfgait`` as a user runs it: pre-train, fine-tune, probe, encode."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sgela_fast.checkpoints.selfgait_run import load_selfgait
+from sgela_fast.cli.main import main
+from tests.silhouette_bars import bars, pack
+
+SIZES = ["--selfgait.channels", "[2, 4, 4]", "--selfgait.bins", "[1, 2]", "--selfgait.embedding", "6"]
+SIZES += ["--clips.frames", "5", "--clips.crop", "8", "--clips.shrink", "4"]
+STEPS = ["--selfgait_training.persons", "3", "--selfgait_training.clips", "2", "--selfgait_training.max_steps", "2"]
+STEPS += ["--selfgait_training.threads", "1", "--selfgait_training.device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def silhouettes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(pack(bars(spread=2), tmp_path_factory.mktemp("silhouettes") / "bars"))
+
+
+def train(silhouettes: str, out: Path, *arguments: str) -> int:
+    return main(["train", silhouettes, "--system", "selfgait", "--out", str(out), *arguments])
+
+
+def test_pretraining_fine_tuning_and_probing(
+    silhouettes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pre, fine, probe = (tmp_path / name for name in ("pre", "fine", "probe"))
+    assert train(silhouettes, pre, *SIZES, *STEPS) == 0
+    assert "pretrain finished after 2 steps\nloss " in capsys.readouterr().out
+    assert train(silhouettes, fine, *STEPS, "--from", str(pre), "--labels", "0.75") == 0
+    assert "finetune finished after 2 steps" in capsys.readouterr().out
+    assert load_selfgait(fine).info["training"]["labels"] == 0.75
+    assert train(silhouettes, probe, "--from", str(fine), "--stage", "probe") == 0
+    assert "linear probe of 4 persons: " in capsys.readouterr().out
+    found = json.loads((probe / "probe.json").read_text())
+    assert (found["fitted"], found["tested"], found["chance"]) == (32, 16, 0.25)
+    assert set(found["by_condition"]) == {"nm", "cl"}
+    # Bars differ by person alone, so that a classifier of four must find them.
+    assert found["accuracy"] > 0.8
+
+
+def test_config_yaml_of_a_run_trains_the_same_again(silhouettes: str, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert train(silhouettes, one, *SIZES, *STEPS) == 0
+    assert yaml.safe_load((one / "config.yaml").read_text())["system"] == "selfgait"
+    assert main(["train", silhouettes, "--config", str(one / "config.yaml"), "--out", str(other)]) == 0
+    assert load_selfgait(one).model_hash == load_selfgait(other).model_hash
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model.hidden", "8"], "model is a setting of --system sge-la but --system is selfgait; leave it out"),
+        (["--preset", "paper"], "--preset is a setting of --system sge-la but --system is selfgait; leave it out"),
+        (["--stage", "probe"], "--stage probe needs a model; name its run folder with --from"),
+        (["--system", "sge-la", "--labels", "0.5"], "--labels is a setting of --system selfgait but"),
+        (["--system", "sge-la", "--clips.frames", "5"], "clips is a setting of --system selfgait but"),
+        (["--stage", "pretrain", "--from", "run"], "--from is for fine-tuning and probing"),
+    ],
+)
+def test_settings_of_the_other_system_are_refused(
+    silhouettes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert train(silhouettes, tmp_path / "run", *arguments) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
