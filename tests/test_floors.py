@@ -25,6 +25,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "training": (*GROUND, "checkpoints", "models", "reference", "silhouettes", "skeletons"),
     "encoding": (*GROUND, "checkpoints", "models", "ops.cuda_graphs", "reference", "silhouettes", "skeletons"),
     "evaluation": (*GROUND, "encoding.store", "models", "reference"),
+    "baselines": (*GROUND, "evaluation", "models", "nn", "skeletons"),
     # Measures whatever there is, as a user would call it, and is asked for by the command line alone.
     "benchmarks": (
         *GROUND,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from sgela_fast.errors import DataError
 from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.evaluation.features import Features
 from sgela_fast.evaluation.figures import recording_figures, score_figures
-from sgela_fast.evaluation.metrics import cmc_curve, label_ranks
-from sgela_fast.evaluation.recognition_training import RecognitionTraining, hold_out
+from sgela_fast.evaluation.metrics import Floats, cmc_curve, label_ranks
+from sgela_fast.evaluation.recognition_training import RecognitionTraining, hold_out, require_held_out
 from sgela_fast.evaluation.released_batches import counted_windows, whole_batches
 from sgela_fast.evaluation.results import Outcome
 from sgela_fast.evaluation.sides import Side, Sides
@@ -42,12 +44,20 @@ class RecognitionRun:
         config: of the evaluation.
         device: where training runs.
         note: called with a remark after every epoch.
+        seconds: after how long training ends with the epoch it is in; a refit is planned for within that time.
     """
 
     def __init__(
-        self, sides: Sides, split: str, config: EvaluationConfig, device: torch.device | str, note: Note
+        self,
+        sides: Sides,
+        split: str,
+        config: EvaluationConfig,
+        device: torch.device | str,
+        note: Note,
+        seconds: float = math.inf,
     ) -> None:
         self.sides, self.split, self.config, self.device, self.note = sides, split, config, device, note
+        self.seconds = seconds
         self.recognition = config.recognition
         self.form = "frames" if self.recognition.prediction == "ap" else "concat"
         self.train_side, self.test_side = sides.train, sides.test
@@ -61,44 +71,36 @@ class RecognitionRun:
             self.test_side = self.test_side.take(np.arange(keep))
 
     def outcome(self, seed: int) -> Outcome:
-        """Train with ``seed``, test once, and give the figures."""
-        if self.recognition.selection == "best-on-test":
-            scores, details = self._best_on_test(seed)
-        else:
-            chosen = self._last(seed) if self.recognition.selection == "last" else self.train_honestly(seed)
-            scores, details = chosen.training.logits(self.test), chosen.details
-        persons = self.test_side.persons
-        return Outcome(
-            protocol="C",
-            split=self.split,
-            seed=seed,
-            selection=self.recognition.selection_label,
-            persons=len(self.sides.persons),
-            probe_windows=len(self.test_side),
-            gallery_windows=len(self.train_side),
-            chance=1 / len(self.sides.persons),
-            left_out=self._left_out(),
-            notes=self.sides.notes,
-            windows=score_figures(scores, persons, self.config),
-            recordings=recording_figures(scores, self.test_side, self.config),
-            details=details,
+        """Train with ``seed``, test, and give the figures."""
+        trained = self.trained(seed)
+        return self.outcome_of(trained, trained.training.logits(self.test))
+
+    def trained(self, seed: int) -> TrainedNetwork:
+        """Train with ``seed`` and choose the weights as the configuration says."""
+        choose = {"validation": self.train_honestly, "last": self._last, "best-on-test": self._best_on_test}
+        return choose[str(self.recognition.selection)](seed)
+
+    def outcome_of(self, trained: TrainedNetwork, scores: Floats) -> Outcome:
+        """The figures of a network with these test ``scores (N, C)``."""
+        sides = replace(self.sides, train=self.train_side, test=self.test_side, left_out=self._left_out())
+        selection = self.recognition.selection_label
+        return classifier_outcome(
+            sides, scores, self.config, self.split, trained.training.seed, selection, trained.details
         )
 
     def train_honestly(self, seed: int) -> TrainedNetwork:
         """Train without a look at the test side: recordings held out of the training side choose the epoch."""
         fit, held = (torch.from_numpy(positions) for positions in hold_out(self.train_side, seed))
-        if not len(held):
-            raise DataError(
-                f"no person of {self.train_side.store.path} has enough training windows to hold some out; "
-                "train for a fixed number of epochs with recognition.selection=last"
-            )
+        require_held_out(held, self.train_side)
         training = self._start(fit, seed)
         held_labels = self.labels[held]
         best, best_epoch, best_state, improved = (-1.0, 0.0), 0, training.state(), 0
+        refit_share = len(self.train) / len(fit) if self.recognition.refit else 0.0
+        started = time.monotonic()
         for epoch in range(1, self._max_epochs + 1):
             loss = training.epoch()
             scores = training.logits(self.train, held)
-            rank1 = _rank1(scores, held_labels.numpy())
+            rank1 = rank1_of(scores, held_labels.numpy())
             held_loss = float(cross_entropy(torch.from_numpy(scores), held_labels))
             self.note(f"seed {seed}, epoch {epoch}, loss {loss:.4f}, held-out Rank-1 {100 * rank1:.1f} %")
             if rank1 > best[0]:
@@ -106,7 +108,8 @@ class RecognitionRun:
             # Of epochs that recognise equally many windows the surer one is better, but it is no reason to go on.
             if (rank1, -held_loss) > best:
                 best, best_epoch, best_state = (rank1, -held_loss), epoch, training.state()
-            if epoch - improved >= self.recognition.patience:
+            needed = (time.monotonic() - started) * (1 + refit_share * best_epoch / epoch)
+            if epoch - improved >= self.recognition.patience or needed > self.seconds:
                 break
         details: dict[str, Any] = {
             "held_out_windows": len(held),
@@ -125,26 +128,26 @@ class RecognitionRun:
 
     def _last(self, seed: int) -> TrainedNetwork:
         training = self._start(torch.arange(len(self.train)), seed)
-        self._run_epochs(training, self._max_epochs, "training")
+        self._run_epochs(training, self._max_epochs, "training", seconds=self.seconds)
         return TrainedNetwork(training, {"epochs": training.epochs, "steps": training.steps})
 
-    def _best_on_test(self, seed: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Look at the test set every so many steps and keep the best scores; a tie takes the later ones."""
+    def _best_on_test(self, seed: int) -> TrainedNetwork:
+        """Look at the test set every so many steps and keep the best weights; a tie takes the later ones."""
         training = self._start(torch.arange(len(self.train)), seed)
         best: dict[str, Any] = {"rank1": -1.0}
 
         def look(step: int) -> None:
             if step % self.recognition.evaluate_every:
                 return
-            scores = training.logits(self.test)
-            rank1 = _rank1(scores, self.test_side.persons)
+            rank1 = rank1_of(training.logits(self.test), self.test_side.persons)
             if rank1 >= best["rank1"]:
-                best.update(rank1=rank1, scores=scores, step=step)
+                best.update(rank1=rank1, state=training.state(), step=step)
 
-        self._run_epochs(training, self._max_epochs, "best on test", look)
-        if "scores" not in best:
-            best.update(scores=training.logits(self.test), step=training.steps)
-        return best["scores"], {"epochs": training.epochs, "steps": training.steps, "best_step": best["step"]}
+        self._run_epochs(training, self._max_epochs, "best on test", look, self.seconds)
+        if "state" in best:
+            training.network.load_state_dict(best["state"])
+        step = best.get("step", training.steps)
+        return TrainedNetwork(training, {"epochs": training.epochs, "steps": training.steps, "best_step": step})
 
     @cached_property
     def test(self) -> Features:
@@ -166,11 +169,19 @@ class RecognitionRun:
         )
 
     def _run_epochs(
-        self, training: RecognitionTraining, epochs: int, what: str, look: Callable[[int], None] | None = None
+        self,
+        training: RecognitionTraining,
+        epochs: int,
+        what: str,
+        look: Callable[[int], None] | None = None,
+        seconds: float = math.inf,
     ) -> None:
+        end = time.monotonic() + seconds
         for epoch in range(1, epochs + 1):
             loss = training.epoch(look)
             self.note(f"seed {training.seed}, {what}, epoch {epoch} of {epochs}, loss {loss:.4f}")
+            if time.monotonic() > end:
+                break
 
     def _left_out(self) -> dict[str, int]:
         left_out = dict(self.sides.left_out)
@@ -179,5 +190,44 @@ class RecognitionRun:
         return left_out
 
 
-def _rank1(scores: NDArray[np.float32], persons: NDArray[np.int64]) -> float:
+def classifier_outcome(
+    sides: Sides,
+    scores: Floats,
+    config: EvaluationConfig,
+    split: str,
+    seed: int | None,
+    selection: str,
+    details: dict[str, Any],
+) -> Outcome:
+    """What protocol C tells of any classifier.
+
+    Args:
+        sides: the windows that were trained on and tested.
+        scores: ``(N, C)`` of the tested windows, higher is more alike.
+        config: of the evaluation.
+        split: name of the division.
+        seed: of the training; ``None`` where nothing is random.
+        selection: how the classifier was chosen, in words.
+        details: what the training did.
+    """
+    persons = len(sides.persons)
+    return Outcome(
+        protocol="C",
+        split=split,
+        seed=seed,
+        selection=selection,
+        persons=persons,
+        probe_windows=len(sides.test),
+        gallery_windows=len(sides.train),
+        chance=1 / persons,
+        left_out=dict(sides.left_out),
+        notes=sides.notes,
+        windows=score_figures(scores, sides.test.persons, config),
+        recordings=recording_figures(scores, sides.test, config),
+        details=details,
+    )
+
+
+def rank1_of(scores: Floats, persons: NDArray[np.int64]) -> float:
+    """Share of probes with ``scores (N, C)`` whose person comes first."""
     return float(cmc_curve(label_ranks(scores, persons), 1)[0])

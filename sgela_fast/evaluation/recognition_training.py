@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from sgela_fast.errors import DivergenceError
+from sgela_fast.errors import DataError, DivergenceError
 from sgela_fast.evaluation.config import RecognitionConfig
 from sgela_fast.evaluation.features import Features, Standardiser
 from sgela_fast.evaluation.sides import Side
-from sgela_fast.models.recognition import RecognitionNetwork, initialise_recognition
+from sgela_fast.models.recognition import RecognitionNetwork, WindowClassifier, initialise_recognition
 from sgela_fast.models.tf_adam import TensorFlowAdam
 
 _SMALL_STEP = 1 << 26  # multiply-adds
@@ -25,6 +25,8 @@ _HELD_SHARE = 5  # one window in so many is held out of a person's only recordin
 
 class RecognitionTraining:
     """A recognition network and the state of its training.
+
+    A class of its own overrides :meth:`make_network` to train another kind of network on the same terms.
 
     Args:
         features: training feature rows.
@@ -49,14 +51,18 @@ class RecognitionTraining:
         self.features, self.windows, self.config, self.seed = features, windows, config, seed
         self.labels = labels[windows]
         self.memory_bytes = memory_bytes
-        self.network = RecognitionNetwork(features.width, persons, config.hidden)
-        assert config.initial is not None
-        initialise_recognition(self.network, config.initial, seed)
-        self.network.to(features.device)
+        self.network = self.make_network(persons).to(features.device)
         self.optimiser = build_optimiser(self.network, config.learning_rate)
         self.standardise = Standardiser(features, windows) if config.standardise else None
         self.generator = torch.Generator().manual_seed(seed)
         self.steps = self.epochs = 0
+
+    def make_network(self, persons: int) -> WindowClassifier:
+        """A network for ``persons`` classes, its initial weights a function of the seed."""
+        network = RecognitionNetwork(self.features.width, persons, self.config.hidden)
+        assert self.config.initial is not None
+        initialise_recognition(network, self.config.initial, self.seed)
+        return network
 
     def epoch(self, after_step: Callable[[int], None] | None = None) -> float:
         """Pass once over the training rows; returns the mean loss of the steps.
@@ -111,7 +117,8 @@ class RecognitionTraining:
     def _threads(self) -> Iterator[None]:
         """One thread for small steps: two would gain little, and lose tenfold where other jobs share the cores."""
         before = torch.get_num_threads()
-        small = self.config.batch * self.network.hidden * self.network.width < _SMALL_STEP
+        weights = sum(parameter.numel() for parameter in self.network.parameters())
+        small = self.config.batch * weights < _SMALL_STEP
         torch.set_num_threads(1 if small else before)
         try:
             yield
@@ -119,14 +126,12 @@ class RecognitionTraining:
             torch.set_num_threads(before)
 
 
-def build_optimiser(network: RecognitionNetwork, learning_rate: float) -> TensorFlowAdam:
+def build_optimiser(network: WindowClassifier, learning_rate: float) -> TensorFlowAdam:
     """The released code's optimiser for :func:`training_step`."""
     return TensorFlowAdam(network.parameters(), learning_rate, fused=True)
 
 
-def training_step(
-    network: RecognitionNetwork, optimiser: torch.optim.Optimizer, rows: Tensor, labels: Tensor
-) -> Tensor:
+def training_step(network: WindowClassifier, optimiser: torch.optim.Optimizer, rows: Tensor, labels: Tensor) -> Tensor:
     """One step on the mean cross-entropy of feature rows ``(B, D)``; returns the loss before it."""
     loss = cross_entropy(network(rows), labels)
     optimiser.zero_grad()
@@ -163,3 +168,12 @@ def hold_out(side: Side, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64
         else:
             train.append(own)
     return np.concatenate(train), np.concatenate(held) if held else np.empty(0, np.int64)
+
+
+def require_held_out(held: NDArray[np.int64] | Tensor, side: Side) -> None:
+    """Raise DataError if nothing could be held out of ``side``."""
+    if not len(held):
+        raise DataError(
+            f"no person of {side.store.path} has enough training windows to hold some out; "
+            "train for a fixed number of epochs with recognition.selection=last"
+        )

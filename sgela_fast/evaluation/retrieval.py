@@ -100,6 +100,31 @@ def search(
     return found
 
 
+def nearest_of_persons(
+    probes: Tensor, gallery: Tensor, gallery_persons: NDArray[np.int64], tile_mb: int = 256
+) -> NDArray[np.float32]:
+    """Euclidean distance from every probe to each person's nearest gallery window: :func:`search` without rankings.
+
+    Args:
+        probes: ``(N, D)`` float32.
+        gallery: ``(M, D)`` float32, windows of one person side by side; changed in place.
+        gallery_persons: ``(M,)``, ascending.
+        tile_mb: for one tile's distances.
+
+    Returns:
+        ``(N, C)``, persons in ascending order.
+    """
+    starts = np.flatnonzero(np.diff(gallery_persons, prepend=-1))
+    measure = _Euclidean(gallery)
+    tiles = probes.split(max(1, tile_mb * MIB // (4 * len(gallery))))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+
+        def nearest(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.minimum.reduceat(rows, starts, axis=1)
+
+        return np.concatenate([_by_rows(pool, nearest, measure(tile), len(starts)) for tile in tiles])
+
+
 class _Euclidean:
     def __init__(self, gallery: Tensor) -> None:
         # Distances do not see a common shift; centring keeps the squares small, so that less cancels.

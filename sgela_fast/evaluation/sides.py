@@ -20,7 +20,9 @@ Indices = NDArray[np.int64]
 class WindowStore(Protocol):
     """What the evaluation asks of a store; :class:`sgela_fast.encoding.store.Store` has it."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """The folder, for messages."""
 
     @property
     def info(self) -> Mapping[str, Any]:

@@ -22,7 +22,25 @@ _TF_NAMES = {
 }
 
 
-class RecognitionNetwork(nn.Module):
+class WindowClassifier(nn.Module):
+    """What the recognition protocol trains: ``forward`` gives logits ``(N, C)`` of feature rows ``(N, width)``."""
+
+    @torch.no_grad()
+    def window_logits(self, windows: Tensor) -> Tensor:
+        """Mean over a window's rows of their logits, taken before any softmax.
+
+        Args:
+            windows: ``(B, T, width)``; T is 1 for features that stand for a whole window.
+
+        Returns:
+            ``(B, C)``.
+        """
+        count, frames, width = windows.shape
+        logits: Tensor = self(windows.reshape(count * frames, width))
+        return logits.view(count, frames, -1).mean(dim=1)
+
+
+class RecognitionNetwork(WindowClassifier):
     """One hidden layer: ``logits = relu(X W1 + b1) W2 + b2``.
 
     The weights keep the released code's orientation, inputs along the first axis.
@@ -51,19 +69,6 @@ class RecognitionNetwork(nn.Module):
         """Logits ``(N, C)`` of feature rows ``(N, width)``."""
         hidden = torch.relu(torch.addmm(self.hidden_bias, rows, self.hidden_weight))  # (N, hidden)
         return torch.addmm(self.output_bias, hidden, self.output_weight)  # (N, C)
-
-    @torch.no_grad()
-    def window_logits(self, windows: Tensor) -> Tensor:
-        """Mean over a window's rows of their logits, taken before any softmax.
-
-        Args:
-            windows: ``(B, T, width)``; T is 1 for features that stand for a whole window.
-
-        Returns:
-            ``(B, C)``.
-        """
-        count, frames, width = windows.shape
-        return self(windows.reshape(count * frames, width)).view(count, frames, -1).mean(dim=1)
 
 
 @torch.no_grad()

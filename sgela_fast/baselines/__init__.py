@@ -1,0 +1,1 @@
+"""Re-identification without the paper's encoder: classifiers of hand-made descriptors, and supervised networks."""
