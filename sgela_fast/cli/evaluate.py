@@ -10,9 +10,10 @@ from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from sgela_fast.evaluation.comparison import Difference
     from sgela_fast.evaluation.results import EvaluationResult
 
-_OWN = {"config", "stores", "train", "out", "json", "no_plots", "splits"}
+_OWN = {"config", "stores", "train", "out", "json", "no_plots", "compare", "splits"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,6 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str | None, help="folder for results.json and plots; default STORE.evaluation")
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of tables")
     parser.add_argument("--no-plots", action="store_true", help="write no PNG files")
+    parser.add_argument("--compare", action="store_true", help="compare each store with the first, paired by probes")
     parser.add_class_arguments(EvaluationConfig, skip={"splits"})
     leave_to_preset(parser, "recognition")
 
@@ -52,7 +54,13 @@ def run(args: Namespace) -> None:
     out = Path(args.out) if args.out else first.with_name(f"{first.name}.evaluation")
     with Progress("Evaluating", count_runs(len(args.stores), config), "runs") as progress:
         result = evaluate(
-            args.stores, config, train=args.train, out=out, plots=not args.no_plots, progress=progress.advance
+            args.stores,
+            config,
+            train=args.train,
+            out=out,
+            plots=not args.no_plots,
+            compare=args.compare,
+            progress=progress.advance,
         )
     for line in remarks(result):
         print(f"note: {line}", file=sys.stderr)
@@ -60,6 +68,7 @@ def run(args: Namespace) -> None:
         print(json.dumps(result.as_json(), indent=2, allow_nan=False))
     else:
         print_tables(result)
+        print_comparisons(result)
     print(f"results: {out / RESULTS}", file=sys.stderr)
 
 
@@ -120,3 +129,33 @@ def print_tables(result: EvaluationResult) -> None:
         ):
             table.add_row(title, *(f"{getattr(row, count):,}" for row in chosen))
         console.print(table)
+
+
+def print_comparisons(result: EvaluationResult) -> None:
+    """One table for each protocol: what each store gains on the first one."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from sgela_fast.evaluation.results import TITLES
+
+    for protocol in dict.fromkeys(found.protocol for found in result.comparisons):
+        chosen = [found for found in result.comparisons if found.protocol == protocol]
+        console = Console(width=None if sys.stdout.isatty() else max(80, 30 + 40 * len(chosen)))
+        confidence = f"{100 * result.settings['confidence']:g} % interval over persons"
+        title = f"Protocol {protocol}: difference to {chosen[0].first}, percentage points ({confidence}), p"
+        table = Table(title=title, title_justify="left")
+        table.add_column("")
+        for found in chosen:
+            table.add_column(f"{found.other}\n{found.comparison.level}", justify="right", overflow="fold")
+        for name in chosen[0].comparison.figures:
+            table.add_row(TITLES[name], *(_difference_cell(found.comparison.figures[name]) for found in chosen))
+        console.print(table)
+
+
+def _difference_cell(found: Difference) -> str:
+    text = f"{100 * found.difference:+.1f}"
+    if found.interval is not None:
+        text += f" ({100 * found.interval[0]:+.1f} to {100 * found.interval[1]:+.1f})"
+    return text if found.p_value is None else f"{text}, p = {found.p_value:.2g}"

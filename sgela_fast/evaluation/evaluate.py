@@ -14,6 +14,7 @@ import torch
 from sgela_fast._version import __version__
 from sgela_fast.atomic import make_folder
 from sgela_fast.errors import ConfigError, MissingDependencyError
+from sgela_fast.evaluation.comparison import compare_stores, require_same_windows
 from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.evaluation.plots import plot_cmc, plot_distances
 from sgela_fast.evaluation.probes import Probes, write_probes
@@ -35,6 +36,7 @@ def evaluate(
     train: str | Path | None = None,
     out: str | Path | None = None,
     plots: bool = True,
+    compare: bool = False,
     progress: Callable[..., None] = lambda units=1, *, note="": None,
 ) -> EvaluationResult:
     """Evaluate stores of gait encodings.
@@ -45,6 +47,7 @@ def evaluate(
         train: store with the training windows; without it each store holds both sides.
         out: folder for ``results.json``, the probes' files and the plots; nothing is written without it.
         plots: draw CMC curves and distance histograms into ``out``.
+        compare: compare each store with the first one, paired by probes.
         progress: called with finished runs (of :func:`count_runs`) and a remark.
 
     Raises:
@@ -57,7 +60,7 @@ def evaluate(
     from sgela_fast.encoding.store import Store
 
     train_store = None if train is None else Store(train)
-    return evaluate_stores([Store(path) for path in stores], config, train_store, out, plots, progress)
+    return evaluate_stores([Store(path) for path in stores], config, train_store, out, plots, progress, compare)
 
 
 def count_runs(stores: int, config: EvaluationConfig) -> int:
@@ -73,15 +76,21 @@ def evaluate_stores(
     out: str | Path | None = None,
     plots: bool = True,
     progress: Callable[..., None] = lambda units=1, *, note="": None,
+    compare: bool = False,
 ) -> EvaluationResult:
     """:func:`evaluate` with opened stores."""
     _require_libraries(plots and out is not None)
     device = choose_device(config.device, "device")
     if config.threads:
         torch.set_num_threads(config.threads)
+    if compare and len(stores) < 2:
+        raise ConfigError("there is a single store; give two or more to compare")
     # All stores are divided before the first run, so that a wrong column is told at once.
     labels = _labels(stores)
     divisions = [[divide(store, split, config, train_store) for split in config.splits] for store in stores]
+    for other in divisions[1:] if compare else ():
+        for one, two in zip(divisions[0], other, strict=True):
+            require_same_windows(one, two)
     folder = None if out is None else make_folder(Path(out))
     results: list[StoreResult] = []
     taken: set[str] = set()
@@ -107,6 +116,9 @@ def evaluate_stores(
     }
     versions = {"sgela_fast": __version__, **{name: metadata.version(name) for name in _LIBRARIES}}
     result = EvaluationResult(settings, versions, None if train_store is None else str(train_store.path), results)
+    if compare:
+        compared = compare_stores(result, resamples=config.resamples, confidence=config.confidence)
+        result = replace(result, comparisons=compared)
     if folder is not None:
         if plots:
             _draw(result, distances, folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +58,18 @@ class Probes:
             persons: names by the side's codes.
             outcome: what became of them.
         """
-        first = np.unique(side.recordings, return_index=True)[1]  # a window of each recording
-        names = side.store.table["recording"].take(side.rows[first]).to_pylist()
         windows, recordings = outcome.windows.ranks, outcome.recordings.ranks
         assert windows is not None
         assert recordings is not None
-        return cls(side.persons, np.array(persons), side.recordings, np.array(names), side.starts, windows, recordings)
+        return replace(cls.untested(side, persons), rank=windows, recording_rank=recordings)
+
+    @classmethod
+    def untested(cls, side: Side, persons: tuple[str, ...]) -> Probes:
+        """Which probes there will be, all with the last place."""
+        first = np.unique(side.recordings, return_index=True)[1]  # a window of each recording
+        names = side.store.table["recording"].take(side.rows[first]).to_pylist()
+        last = [np.full(count, len(persons)) for count in (len(side), len(names))]
+        return cls(side.persons, np.array(persons), side.recordings, np.array(names), side.starts, *last)
 
     def recording_persons(self) -> NDArray[np.int32]:
         """Code of each recording's person, ``(R,)``."""

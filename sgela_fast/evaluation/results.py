@@ -5,13 +5,16 @@ from __future__ import annotations
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgela_fast.atomic import write_json
 from sgela_fast.evaluation.probes import Probes
+
+if TYPE_CHECKING:
+    from sgela_fast.evaluation.comparison import StoreComparison
 
 SCHEMA = "sgela-fast/evaluation"
 SCHEMA_VERSION = 1
@@ -135,12 +138,13 @@ class StoreResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What ``sgela-fast evaluate`` writes into ``results.json``."""
+    """What ``sgela-fast evaluate`` writes into ``results.json``; ``comparisons`` are there if they were asked for."""
 
     settings: dict[str, Any]
     versions: dict[str, str]
     train_store: str | None
     stores: list[StoreResult]
+    comparisons: list[StoreComparison] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Nested plain data with schema and summaries."""

@@ -310,6 +310,17 @@ def test_a_store_given_twice(inputs: Any, complains: Complains) -> None:
     complains("evaluate", "walks.store", "walks.store", "--out", "figures")
 
 
+def test_comparison_of_a_single_store(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store")
+    complains(*EVALUATE, "--compare")
+
+
+def test_comparison_of_stores_with_other_windows(inputs: Any, complains: Complains) -> None:
+    inputs.take("walks.store", "walks.sga", "run")
+    assert main(["encode", "walks.sga", "--model", "run", "--out", "other.store", "--encoding.stride", "5"]) == 0
+    complains("evaluate", "walks.store", "other.store", *EVALUATE[2:], "--compare")
+
+
 def test_tensorflow_checkpoint_without_one_axis(complains: Complains) -> None:
     for axis in "xy":
         Path(f"released/BIWI_LA_{axis}").mkdir(parents=True)
