@@ -9,6 +9,7 @@ other recordings of its own person alone, the best score is what a known person 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +51,67 @@ def calibrate(
         OutputError: the threshold cannot be saved.
     """
     config = config or CalibrationConfig()
-    searches = _Searches(index, validation, where, config, advance)
+    scores = validation_scores(index, validation, config, where=where, advance=advance)
+    found = calibration_of(index, scores, config, validation, where)
+    save_threshold(index, found)
+    return found
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """Best scores of searches whose answer is known.
+
+    Attributes:
+        impostors: ``(N,)``, of each search with the query's own person left out.
+        impostor_persons: ``(N,)``, code of the query's person.
+        genuine: ``(M,)``, of each search among the own person's other recordings alone.
+        genuine_persons: ``(M,)``, code of that person.
+    """
+
+    impostors: Scores
+    impostor_persons: Positions
+    genuine: Scores
+    genuine_persons: Positions
+
+
+def validation_scores(
+    index: Index,
+    validation: Where,
+    config: CalibrationConfig | None = None,
+    *,
+    where: Where = None,
+    advance: Callable[[int], None] = lambda windows: None,
+) -> ValidationScores:
+    """Search for every validation query twice: with its own person left out, and among that person alone.
+
+    Args:
+        index, validation, config, where, advance: as for :func:`calibrate`.
+
+    Raises:
+        DataError: fewer than two persons.
+    """
+    searches = _Searches(index, validation, where, config or CalibrationConfig(), advance)
     impostors, genuine = searches.impostors(), searches.genuine()
-    of_impostor, of_genuine = searches.persons[np.isfinite(impostors)], searches.persons[np.isfinite(genuine)]
-    impostors, genuine = impostors[np.isfinite(impostors)], genuine[np.isfinite(genuine)]
-    if len(np.unique(of_impostor)) < 2:
+    told, own = np.isfinite(impostors), np.isfinite(genuine)
+    if len(np.unique(searches.persons[told])) < 2:
         raise DataError(f"{index.store.path} has no two persons to calibrate with; give other validation windows")
+    return ValidationScores(impostors[told], searches.persons[told], genuine[own], searches.persons[own])
+
+
+def calibration_of(
+    index: Index, scores: ValidationScores, config: CalibrationConfig, validation: Where, where: Where = None
+) -> Calibration:
+    """The threshold that ``scores`` ask for and what it costs; nothing is written.
+
+    Args:
+        index, config, validation, where: with which :func:`validation_scores` found the scores.
+        scores: what was found.
+
+    Raises:
+        DataError: too few searches for the wanted rate.
+        MissingDependencyError: intervals need SciPy.
+    """
+    impostors, genuine = scores.impostors, scores.genuine
     if len(impostors) * config.false_match_rate < 1:
         raise DataError(
             f"{len(impostors)} searches are too few for a false-match rate of {config.false_match_rate}; give at "
@@ -64,7 +120,7 @@ def calibrate(
     threshold = _threshold(impostors, np.ones(len(impostors)), config.false_match_rate)
     missed = (genuine < threshold).astype(np.float64)
     order = np.argsort(-impostors)
-    found = Calibration(
+    return Calibration(
         level=config.level,
         metric=index.config.metric,
         feature=index.config.feature,
@@ -73,21 +129,21 @@ def calibrate(
         false_match_rate=config.false_match_rate,
         threshold=threshold,
         threshold_interval=_interval(
-            of_impostor[order], lambda weights: _threshold(impostors[order], weights, config.false_match_rate), config
+            scores.impostor_persons[order],
+            lambda weights: _threshold(impostors[order], weights, config.false_match_rate),
+            config,
         ),
         measured_rate=float((impostors >= threshold).mean()),
-        rate_interval=_interval(of_impostor, _mean_of((impostors >= threshold).astype(np.float64)), config),
+        rate_interval=_interval(scores.impostor_persons, _mean_of((impostors >= threshold).astype(np.float64)), config),
         miss_rate=float(missed.mean()) if len(missed) else None,
-        miss_interval=_interval(of_genuine, _mean_of(missed), config),
+        miss_interval=_interval(scores.genuine_persons, _mean_of(missed), config),
         confidence=config.confidence,
         impostors=len(impostors),
         genuine=len(genuine),
-        persons=len(np.unique(of_impostor)),
+        persons=len(np.unique(scores.impostor_persons)),
         validation=_in_words(validation),
         where=_in_words(where),
     )
-    save_threshold(index, found)
-    return found
 
 
 class _Searches:
