@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from sgela_fast.nn.locality_attention import LocalityAttention
     from sgela_fast.ops.locality_attention import locality_attention
     from sgela_fast.pipeline import PipelineConfig, run_pipeline
+    from sgela_fast.report.config import ReportConfig
+    from sgela_fast.report.report import write_report
     from sgela_fast.search.config import IndexConfig
     from sgela_fast.search.index import Index
     from sgela_fast.skeletons.archive import Archive
@@ -66,6 +68,7 @@ _MODULES = {
     "ReaderOptions": "skeletons.config",
     "RecognitionConfig": "evaluation.config",
     "Recording": "skeletons.recording",
+    "ReportConfig": "report.config",
     "RetrievalConfig": "evaluation.config",
     "Run": "checkpoints.run_folder",
     "SGELAConfig": "models.config",
@@ -87,6 +90,7 @@ _MODULES = {
     "locality_attention": "ops.locality_attention",
     "run_pipeline": "pipeline",
     "train": "training.trainer",
+    "write_report": "report.report",
     "write_walkers": "skeletons.walker",
 }
 
@@ -104,6 +108,7 @@ __all__ = [
     "ReaderOptions",
     "RecognitionConfig",
     "Recording",
+    "ReportConfig",
     "RetrievalConfig",
     "Run",
     "SGELAConfig",
@@ -126,6 +131,7 @@ __all__ = [
     "locality_attention",
     "run_pipeline",
     "train",
+    "write_report",
     "write_walkers",
 ]
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "encode": "encode an archive's walks into a store of gait encodings (AGEs)",
     "store": "look at, verify, change or export finished stores",
     "evaluate": "print Re-ID figures of a store: Rank-k, nAUC, mAP, CMC",
+    "report": "write one page of HTML about an evaluation or a reproduction: tables, curves, maps, walks to play back",
     "index": "index a store for searching, and calibrate when a person counts as unknown",
     "search": "find what is nearest to a recording in a store: windows, sequences, recordings or persons",
     "export": "write a trained encoder as an ONNX model or a torch.export program",

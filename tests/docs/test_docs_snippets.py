@@ -27,6 +27,7 @@ SMALL = {
     "train": "--model.hidden 8 --training.max_steps 3 --training.batch 8 --training.threads 1",
     "walkers": "--persons 3 --walks 3 --min_frames 50 --max_frames 60",
     "evaluate": "--recognition.max_epochs 2 --resamples 9",
+    "report": "--projection pca --points 60 --queries 60 --probes 2 --seconds 1",
 }
 PERSONS, WALKS, FRAMES = 4, 4, 40
 

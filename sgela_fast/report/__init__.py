@@ -1,0 +1,1 @@
+"""One page of HTML with everything that an evaluation or a reproduction has found."""

@@ -1,0 +1,184 @@
+"""What the page is made from: a folder of results, and the store, archive and runs that belong to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sgela_fast.encoding.store import Store
+from sgela_fast.errors import DataError, one_line
+from sgela_fast.reproduction.results import INDEX, CellResult, ResultsFolder
+from sgela_fast.skeletons.archive import Archive, is_archive
+
+EVALUATION = "sgela-fast/evaluation"
+RESULTS, PIPELINE, HISTORY = "results.json", "pipeline.json", "history.json"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Content of a folder of results.
+
+    Attributes:
+        path: the folder.
+        kind: ``evaluation`` or ``reproduction``.
+        head: content of ``results.json`` or ``reproduction.json``.
+        cells: finished cells of a reproduction; of a cell that was done again the last.
+    """
+
+    path: Path
+    kind: str
+    head: dict[str, Any]
+    cells: tuple[CellResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that was found; ``why_no_…`` says, where something is lacking, why and how to give it."""
+
+    results: Results
+    store: Store | None = None
+    why_no_store: str = ""
+    archive: Archive | None = None
+    why_no_archive: str = ""
+    histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def open_inputs(
+    results: str | Path,
+    store: str | Path | None = None,
+    archive: str | Path | None = None,
+    runs: tuple[str | Path, ...] = (),
+) -> Inputs:
+    """Read a folder of results and find what belongs to it.
+
+    Args:
+        results: folder made by ``reproduce``, ``evaluate`` or ``run``.
+        store: of the encodings; by default the first store that the results name, if it is still there.
+        archive: of the recordings; by default the one that the store names, if it is still there.
+        runs: run folders whose training is drawn; by default those that the results name.
+
+    Raises:
+        DataError: the folder holds no results, or a file is damaged, or store and archive do not belong together.
+    """
+    folder = Path(results)
+    if (folder / PIPELINE).exists():
+        return _of_pipeline(folder, store, archive, runs)
+    found = read_results(folder)
+    opened, why_no_store = _store(found, store)
+    recordings, why_no_archive = _archive(opened, archive)
+    histories = {Path(run).name: read_history(Path(run)) for run in runs}
+    return Inputs(found, opened, why_no_store, recordings, why_no_archive, histories or _named_histories(found))
+
+
+def _of_pipeline(
+    folder: Path, store: str | Path | None, archive: str | Path | None, runs: tuple[str | Path, ...]
+) -> Inputs:
+    """The folder of ``sgela-fast run`` holds all of it, wherever it has been moved."""
+    if not (folder / "evaluation" / RESULTS).exists():
+        raise DataError(f"{folder} holds a pipeline that has not come to its figures; finish it with `sgela-fast run`")
+    inside = {name: folder / name for name in ("store", "archive", "run") if (folder / name).exists()}
+    return open_inputs(
+        folder / "evaluation",
+        store or inside.get("store"),
+        archive or inside.get("archive"),
+        runs or ((inside["run"],) if "run" in inside else ()),
+    )
+
+
+def read_results(folder: Path) -> Results:
+    """Read the results in ``folder``.
+
+    Raises:
+        DataError: there are none, or a file is damaged or of another release.
+    """
+    if (folder / INDEX).exists():
+        reproduction = ResultsFolder(folder)
+        cells = {cell.cell: cell for cell in reproduction.read()}
+        return Results(folder, "reproduction", reproduction.read_index(), tuple(cells.values()))
+    if (folder / RESULTS).exists():
+        return Results(folder, "evaluation", _evaluation(folder / RESULTS))
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist; give the folder made by `sgela-fast evaluate` or `reproduce`")
+    raise DataError(
+        f"{folder} holds no results (neither {RESULTS} nor {INDEX}); give the folder made by `sgela-fast evaluate`, "
+        "`reproduce` or `run`"
+    )
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """The losses over time of a run folder.
+
+    Raises:
+        DataError: it has none, or the file is damaged.
+    """
+    path = run / HISTORY
+    try:
+        content = json.loads(path.read_text())
+        if not all(isinstance(entry["step"], int) and "reconstruction" in entry for entry in content):
+            raise ValueError("an entry lacks its step or its reconstruction loss")
+    except FileNotFoundError as error:
+        raise DataError(f"{run} has no {HISTORY}; give a run folder made by `sgela-fast train`") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({one_line(error)}); restore it or leave the run out") from error
+    return list(content)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        found, version, _ = content["schema"], content["version"], content["stores"][0]["outcomes"][0]["windows"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{path} is damaged ({error!r}); evaluate again with `sgela-fast evaluate`") from error
+    if (found, version) != (EVALUATION, 1):
+        raise DataError(
+            f"{path} is {found!r} version {version} but this release reads {EVALUATION!r} version 1; use a matching "
+            "release"
+        )
+    return content
+
+
+def _store(results: Results, given: str | Path | None) -> tuple[Store | None, str]:
+    if given is not None:
+        return Store(given), ""
+    if results.kind == "reproduction":
+        return None, "a reproduction keeps no store; encode the archive and name its store with --store"
+    named = [Path(name) for name in results.head.get("settings", {}).get("stores", ())]
+    for path in named:
+        if (path / "store.json").exists():
+            return Store(path), ""
+    where = f"the store {named[0]} is not there any more" if named else "the results name no store"
+    return None, f"{where}; name it with --store"
+
+
+def _archive(store: Store | None, given: str | Path | None) -> tuple[Archive | None, str]:
+    if given is None:
+        named = None if store is None else store.info.get("archive")
+        if named is None or not is_archive(Path(named)):
+            where = "no store names its archive" if named is None else f"the archive {named} is not there any more"
+            return None, f"{where}; name it with --archive"
+        archive = Archive(named)
+        if store is not None and not _belongs(store, archive):
+            return None, f"{named} has changed since {store.path} was encoded from it; name its archive with --archive"
+        return archive, ""
+    archive = Archive(given)
+    if store is not None and not _belongs(store, archive):
+        raise DataError(f"{store.path} was not encoded from {archive.path}; give the store and the archive it is of")
+    return archive, ""
+
+
+def _belongs(store: Store, archive: Archive) -> bool:
+    return store.info.get("archive_fingerprint") in (None, archive.fingerprint)
+
+
+def _named_histories(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """Histories of the runs that the evaluated stores were encoded with, as far as they are still there."""
+    found = {}
+    for name in results.head.get("settings", {}).get("stores", ()) if results.kind == "evaluation" else ():
+        path = Path(name) / "store.json"
+        origin = str(json.loads(path.read_text()).get("origin", "")) if path.exists() else ""
+        run = Path(origin.removeprefix("run folder "))
+        if origin.startswith("run folder ") and (run / HISTORY).exists():
+            found[run.name] = read_history(run)
+    return found

@@ -1,0 +1,124 @@
+"""How everything on the page was made: commands, versions, settings, and the bounds of the page itself."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+from sgela_fast._version import __version__
+from sgela_fast.report.config import CURVE_POINTS, FINDINGS, SERIES, TABLE_ROWS, ReportConfig
+from sgela_fast.report.inputs import Inputs
+from sgela_fast.report.page import Section, Table
+
+LIBRARIES = ("torch", "numpy", "pyarrow", "scikit-learn", "Jinja2")
+SETTINGS_ROWS = 120
+
+
+def making(inputs: Inputs, config: ReportConfig, created: str) -> Section:
+    """Environment and commands."""
+    head = inputs.results.head
+    versions = {
+        "sgela_fast": __version__,
+        "Python": platform.python_version(),
+        **{name: _version(name) for name in LIBRARIES},
+    }
+    bounds = (
+        f"The page keeps at most {TABLE_ROWS} rows of a table, {SERIES} lines of a diagram with {CURVE_POINTS} points "
+        f"each, {config.points:,} points of the map, {config.probes} probes of {config.seconds:g} s at {config.rate:g} "
+        f"frames a second, and {FINDINGS} recordings for each kind of finding."
+    )
+    parts: list[Any] = [
+        Table("This page", ("What", "Version"), tuple(versions.items())),
+    ]
+    where = "Evaluation" if inputs.results.kind == "evaluation" else "Reproduction"
+    recorded: dict[str, Any] = {
+        name: head[name] for name in ("versions", "environment", "created", "source") if name in head
+    }
+    settings: dict[str, Any] = {
+        name: head[name] for name in ("settings", "configuration", "budget", "datasets") if name in head
+    }
+    described = (
+        (f"{where}: environment", recorded),
+        (f"{where}: settings", settings),
+    )
+    for caption, content in described:
+        if content:
+            parts.append(Table.bounded(caption, ("Name", "Value"), flat(content), SETTINGS_ROWS))
+    if inputs.store is not None:
+        names = ("origin", "model_hash", "model", "window", "encoding", "archive", "archive_fingerprint", "made_by")
+        kept = {name: inputs.store.info[name] for name in names if name in inputs.store.info}
+        parts.append(Table.bounded("Store: how it was encoded", ("Name", "Value"), flat(kept), SETTINGS_ROWS))
+    parts.append(Table.bounded("Settings of this page", ("Name", "Value"), flat(asdict(config)), SETTINGS_ROWS))
+    lead = (f"Written {created} by sgela_fast {__version__}.", bounds)
+    return Section("making", "How this was made", lead, parts=tuple(parts), data={"commands": commands(inputs)})
+
+
+def commands(inputs: Inputs) -> list[str]:
+    """The commands that make such results, as far as the files tell."""
+    lines = []
+    if inputs.store is not None:
+        info, store = inputs.store.info, inputs.store.path.name
+        archive = str(info.get("archive", "walks.sga")).rpartition("/")[2]
+        origin = str(info.get("origin", ""))
+        run = origin.rpartition("/")[2]
+        if origin.startswith("run folder "):
+            lines.append(_line("sgela-fast", "train", archive, "--out", run))
+            lines.append(_line("sgela-fast", "encode", archive, "--model", run, "--out", store))
+        elif info.get("model"):
+            variant = str(info["model"].get("variant", "official"))
+            lines.append(_line("sgela-fast", "encode", archive, "--untrained", variant, "--out", store))
+    results = inputs.results
+    if results.kind == "evaluation":
+        settings = results.head.get("settings", {})
+        stores = [str(name).rpartition("/")[2] for name in settings.get("stores", ())]
+        splits = ",".join(settings.get("splits", ()))
+        protocol = str(settings.get("protocol", "both"))
+        lines.append(
+            _line(
+                "sgela-fast",
+                "evaluate",
+                *stores,
+                "--splits",
+                splits,
+                "--protocol",
+                protocol,
+                "--out",
+                results.path.name,
+            )
+        )
+    else:
+        lines.append(str(results.head.get("command") or _line("sgela-fast", "reproduce", "--out", results.path.name)))
+    extra = [] if inputs.store is None else ["--store", inputs.store.path.name]
+    extra += [] if inputs.archive is None else ["--archive", inputs.archive.path.name]
+    lines.append(_line("sgela-fast", "report", results.path.name, *extra, "-o", "report.html"))
+    return lines
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as rows of dotted names and text."""
+    rows: list[tuple[str, str]] = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            for place, item in enumerate(value):
+                rows += flat(item, f"{prefix}{name}.{item.get('name', place)}.")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            rows.append((f"{prefix}{name}", shown))
+    return rows
+
+
+def _line(*words: str) -> str:
+    return " ".join(map(shlex.quote, words))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,109 @@
+"""A report of something at fault ends as the documentation says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgela_fast.reproduction.results import CellResult, Probes, ResultsFolder
+
+Complains = Callable[..., None]
+FIGURES = {"probes": 2, "rank": {"1": 0.5}, "cmc": [0.5, 1.0], "nauc_cmc": 0.75, "nauc_roc": 0.75}
+
+
+def evaluated(inputs: Any, **changes: Any) -> None:
+    """Results of a store in ``figures``, beside the store."""
+    inputs.take("walks.store")
+    outcome = {"protocol": "G", "split": "split", "seed": None, "selection": "nothing trained", "persons": 2}
+    outcome |= {"probe_windows": 2, "gallery_windows": 2, "chance": 0.5, "left_out": {}, "notes": []}
+    outcome |= {"windows": FIGURES, "recordings": FIGURES}
+    head = {"schema": "sgela-fast/evaluation", "version": 1, "settings": {"stores": ["walks.store"]}}
+    content = {**head, "stores": [{"store": "walks.store", "outcomes": [outcome]}], **changes}
+    Path("figures").mkdir()
+    Path("figures/results.json").write_text(json.dumps(content))
+
+
+def test_results_that_do_not_exist(complains: Complains) -> None:
+    complains("report", "figures")
+
+
+def test_folder_without_results(complains: Complains) -> None:
+    Path("empty").mkdir()
+    complains("report", "empty")
+
+
+def test_results_cut_off(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs)
+    inputs.cut("figures/results.json")
+    complains("report", "figures")
+
+
+def test_results_without_a_store(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs, stores=[])
+    complains("report", "figures")
+
+
+def test_results_of_a_newer_version(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs, version=2)
+    complains("report", "figures")
+
+
+def test_pipeline_that_has_no_figures_yet(complains: Complains) -> None:
+    Path("results").mkdir()
+    Path("results/pipeline.json").write_text("{}")
+    complains("report", "results")
+
+
+def test_archive_of_another_store(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs)
+    inputs.archive("other.sga", frames=30)
+    complains("report", "figures", "--archive", "other.sga")
+
+
+def test_run_folder_without_a_history(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs)
+    Path("run").mkdir()
+    complains("report", "figures", "--runs", "run")
+
+
+def test_history_of_a_run_cut_off(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs)
+    inputs.take("run")
+    inputs.cut("run/history.json")
+    complains("report", "figures", "--runs", "run")
+
+
+def test_probes_of_a_reproduction_with_impossible_ranks(complains: Complains) -> None:
+    folder, zeros, names = ResultsFolder("reproduced"), np.zeros(2, np.int32), np.array(["a", "b"])
+    file = folder.write_probes("p", Probes(zeros, names, zeros, names, np.array([1, 3], np.int32)))
+    cell = CellResult("c", "1", "r", "R", "kgbd", protocol="G", figures={"rank1": 50.0}, probes_file=file)
+    folder.append([cell])
+    folder.write_index({})
+    complains("report", "reproduced")
+
+
+def test_map_of_too_few_points(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs)
+    complains("report", "figures", "--points", "2")
+
+
+def test_page_without_its_template_engine(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs)
+    inputs.monkeypatch.setitem(sys.modules, "jinja2", None)
+    complains("report", "figures", "--projection", "pca")
+
+
+def test_map_without_scikit_learn(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs)
+    inputs.monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
+    complains("report", "figures")
+
+
+def test_page_into_a_folder_that_does_not_exist(inputs: Any, complains: Complains) -> None:
+    evaluated(inputs)
+    complains("report", "figures", "--projection", "pca", "-o", "nowhere/report.html")

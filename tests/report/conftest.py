@@ -1,0 +1,155 @@
+"""Results to draw: walkers who do not exist, a store of their poses, an evaluation and a made-up reproduction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgela_fast.encoding.store import StoreWriter
+from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
+from sgela_fast.evaluation.evaluate import evaluate
+from sgela_fast.report.config import ReportConfig
+from sgela_fast.reproduction.results import CellResult, Probes, ResultsFolder
+from sgela_fast.skeletons.archive import Archive, ArchiveWriter
+from sgela_fast.skeletons.config import WalkerConfig, WindowConfig
+from sgela_fast.skeletons.layouts import get_layout
+from sgela_fast.skeletons.walker import walks
+
+PERSONS, WALKS, FRAMES = 5, 4, 6
+# Names are other people's text: none of these may become markup, script or a broken page.
+NASTY = "<script>window.harmed = 1</script>"
+NASTY_PERSON = '"><img src=x onerror="window.harmed=1">\u2028</script><!--'
+SMALL = ReportConfig(projection="pca", points=120, probes=4, seconds=1.0, rate=10.0, queries=60)
+
+
+def write_archive(path: Path) -> Archive:
+    """Walks of persons who do not exist; one person and recording have names that are markup."""
+    config = WalkerConfig(persons=PERSONS, walks=WALKS, min_frames=60, max_frames=70)
+    writer = ArchiveWriter(path, get_layout("kinect-v1"), {"source": "walkers"})
+    first = None
+    for recording in walks(config):
+        first = first or recording.person
+        if recording.person == first:
+            nasty = recording.name.endswith("_1")
+            recording = replace(recording, person=NASTY_PERSON, name=NASTY if nasty else recording.name)
+        writer.add(recording)
+    return writer.finish()
+
+
+def write_store(path: Path, archive: Archive) -> None:
+    """Windows of an archive, each encoded as its skeletons, flattened: poses and bone lengths tell persons apart."""
+    info = {
+        "pooling": "none",
+        "dtype": "float32",
+        "frames": FRAMES,
+        "dim": 60,
+        "model_hash": "poses",
+        "origin": "poses",
+    }
+    info |= {"archive": str(archive.path), "archive_fingerprint": archive.fingerprint, "layout": "kinect-v1"}
+    writer = StoreWriter(path, info)
+    window = WindowConfig(frames=FRAMES, trim=5)
+    for recording in archive:
+        starts = np.asarray(window.starts(recording.frames))
+        centred = recording.joints - recording.joints[:, :1]
+        values = np.stack([centred[start : start + FRAMES].reshape(FRAMES, 60) for start in starts])
+        columns = {
+            "recording": [recording.name] * len(starts),
+            "person": [recording.person] * len(starts),
+            "window_start": starts.tolist(),
+            "frames": [FRAMES] * len(starts),
+            "valid": [True] * len(starts),
+            "split": [recording.extra["split"]] * len(starts),
+        }
+        writer.add(values, columns)
+    writer.finish()
+
+
+def reproduction_cells(folder: ResultsFolder) -> list[CellResult]:
+    """Some of every kind of cell."""
+    generator = np.random.default_rng(0)
+    names = np.array([f"p{person}" for person in range(20)])
+    cells = []
+    for row, label, las, rank1 in (("las-reverse-ages", "LAS, reverse, AGEs", True, 61.5), ("bas", "BAS", False, 55.0)):
+        for seed in (0, 1):
+            person = np.repeat(np.arange(20, dtype=np.int32), 5)
+            rank = np.minimum(1 + generator.geometric(0.5, len(person)), 20).astype(np.int32)
+            name = f"{row}-{seed}"
+            recordings = np.array([f"{item}_1" for item in names])
+            probes_file = folder.write_probes(name, Probes(person, names, person, recordings, rank))
+            figures = {"rank1": rank1 + seed, "rank5": 90.0, "nauc_cmc": 95.0, "nauc_roc": 94.0, "mean_ap": None}
+            cells.append(
+                CellResult(
+                    cell=f"table2/kgbd/{row}/split/seed{seed}/C-validation",
+                    table="2",
+                    row=row,
+                    label=label,
+                    dataset="kgbd",
+                    trained_on="kgbd",
+                    components={"GE": True, "GD": True, "LAS": las},
+                    protocol="C",
+                    selection="validation",
+                    seed=seed,
+                    persons=20,
+                    probes=100,
+                    figures=figures,
+                    interval={"rank1": (50.0, 70.0)},
+                    recordings={"rank1": 80.0},
+                    chance=5.0,
+                    published={"rank1": 59.1, "nauc": 86.5, "dataset": "BIWI", "source": "Table 2"},
+                    training={
+                        "steps": 3,
+                        "epochs": 1,
+                        "seconds": 2.0,
+                        "curve": [[1, 10.0 + seed, 0.5, None], [100, 1.0, 0.1, 1.5], [200, 0.5, 0.05, 0.75]],
+                    },
+                    probes_file=probes_file,
+                )
+            )
+    matrix = np.full((3, 6, 6), 1 / 6).tolist()
+    cells.append(
+        CellResult(
+            cell="figure3a/kgbd/las",
+            table="figure3a",
+            row="las",
+            label="LAS",
+            dataset="kgbd",
+            values={"attention": matrix},
+        )
+    )
+    cells.append(
+        CellResult(
+            cell="size/las",
+            table="size",
+            row="las",
+            label="LAS",
+            dataset="",
+            values={"parameters": 5_700_000, "flops": 7.2e7},
+        )
+    )
+    return cells
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``walks.sga``, ``walks.store``, ``figures`` (an evaluation) and ``reproduced``."""
+    folder = tmp_path_factory.mktemp("report")
+    write_store(folder / "walks.store", write_archive(folder / "walks.sga"))
+    config = EvaluationConfig(recognition=RecognitionConfig(max_epochs=3, hidden=16), resamples=20, threads=1)
+    evaluate([folder / "walks.store"], config, out=folder / "figures", plots=False)
+    reproduction = ResultsFolder(folder / "reproduced")
+    reproduction.append(reproduction_cells(reproduction))
+    claim = {"claim": "LAS beats BAS", "verdict": "held", "because": "61.5 against 55.0, p < 0.01"}
+    environment = {"versions": {"torch": "2.13.0"}, "device": "cpu"}
+    reproduction.write_index(
+        {
+            "claims": [claim],
+            "environment": environment,
+            "datasets": [{"name": "kgbd", "persons": 20}],
+            "created": "today",
+        }
+    )
+    return folder

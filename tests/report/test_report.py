@@ -1,0 +1,243 @@
+"""The page's data: rows and curves are those of the files, sections without data say so, names stay text."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgela_fast.errors import ConfigError, DataError, MissingDependencyError
+from sgela_fast.report.chart import Scale, line_chart, log_ticks, round_ticks, thinned
+from sgela_fast.report.config import CURVE_POINTS, ReportConfig
+from sgela_fast.report.curves import attention, cmc_curves, training_curves
+from sgela_fast.report.figures import cells_of, rows_of
+from sgela_fast.report.inputs import open_inputs, read_results
+from sgela_fast.report.page import evenly
+from sgela_fast.report.render import data_block, prose
+from sgela_fast.report.report import write_report
+from sgela_fast.report.tables import claims, summary, tables
+from tests.report.conftest import NASTY, NASTY_PERSON, SMALL
+
+
+class Page(HTMLParser):
+    """The elements, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.within = "", ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.within = tag
+
+    def handle_data(self, data: str) -> None:
+        if self.within not in ("script", "style"):
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(made: Path) -> str:
+    return write_report(made / "figures", made / "plain.html", SMALL).path.read_text()
+
+
+def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
+    for tag, attributes in Page(page).tags:
+        for name in ("src", "href", "action", "data", "srcset", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:,")), (tag, value)
+        assert not any(name.startswith("on") for name in attributes), tag
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "url(" not in page
+
+
+def test_names_that_are_markup_stay_text(page: str) -> None:
+    found = Page(page)
+    assert [tag for tag, _ in found.tags].count("script") == 2  # the page's own, and the block of data
+    assert "img" not in {tag for tag, _ in found.tags}
+    assert NASTY in found.text
+    assert NASTY_PERSON.rpartition("<!--")[0] in found.text
+    block = re.search(r'<script type="application/json" id="walks-data">(.*?)</script>', page, re.S)
+    assert block is not None
+    persons = {walk["person"] for walk in json.loads(block[1])["walks"]}
+    assert NASTY_PERSON in persons
+    assert "\u2028" not in block[1]
+
+
+def test_data_blocks_cannot_end_their_element() -> None:
+    text = ["</script>", "<!--", "\u2028\u2029", "&amp;", "ü"]
+    block = data_block(text)
+    assert json.loads(block) == text
+    assert not set("<>&") & set(block)
+    assert block.isascii()
+
+
+def test_code_in_prose_is_escaped_too() -> None:
+    assert prose("say `a <b>` & more") == "say <code>a &lt;b&gt;</code> &amp; more"
+    assert prose("an odd ` <i>") == "an odd ` <i>"  # left to the template's own escaping
+
+
+def test_every_element_with_a_role_of_its_own_has_a_name(page: str) -> None:
+    found = Page(page)
+    identifiers = [str(attributes["id"]) for _, attributes in found.tags if "id" in attributes]
+    assert len(set(identifiers)) == len(identifiers)
+    labelled = {attributes.get("for") for tag, attributes in found.tags if tag == "label"}
+    for tag, attributes in found.tags:
+        if tag in ("select", "input") and attributes.get("type") != "radio":
+            assert attributes["id"] in labelled
+        if attributes.get("role") in ("region", "application", "img", "group"):
+            assert attributes.get("aria-label"), (tag, attributes)
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert attributes.get(name) is None or attributes[name] in identifiers
+
+
+def test_the_table_holds_the_figures_of_the_evaluation(made: Path) -> None:
+    content = json.loads((made / "figures" / "results.json").read_text())
+    outcome = content["stores"][0]["outcomes"][0]
+    section = tables(read_results(made / "figures"))
+    table = section.parts[0]
+    row = dict(zip(table.head, table.rows[0], strict=True))
+    assert row["Method"] == "walks.store"
+    low, high = outcome["windows"]["intervals"]["rank1"]
+    expected = f"{100 * outcome['windows']['rank']['1']:.1f} ({100 * low:.1f}\u00a0to\u00a0{100 * high:.1f})"
+    assert row["Rank-1"] == expected
+    assert row["Rank-1, recordings"] == f"{100 * outcome['recordings']['rank']['1']:.1f}"
+    assert outcome["selection"] in table.caption
+    assert f"{100 * outcome['windows']['rank']['1']:.1f}" in " ".join(summary(read_results(made / "figures")))
+
+
+def test_seeds_of_a_cell_become_one_row_with_a_deviation(made: Path) -> None:
+    rows = rows_of(cells_of(read_results(made / "reproduced")))
+    assert [row.first.row for row in rows] == ["las-reverse-ages", "bas"]
+    assert rows[0].text("rank1") == "62.0\u00a0±\u00a00.7"
+    assert rows[0].runs == "1 × 2"
+    assert "mean_ap" not in rows[0].mean
+
+
+def test_published_figures_stand_beside_ours_with_their_data_set(made: Path) -> None:
+    section = tables(read_results(made / "reproduced"))
+    table = next(part for part in section.parts if part.caption.startswith("Table 2"))
+    row = dict(zip(table.head, table.rows[0], strict=True))
+    assert row["Rank-1 published"] == "59.1 (BIWI)"
+    assert row["nAUC published"] == "86.5 (BIWI)"
+    assert (row["LAS"], row["MBAS"]) == ("✓", "")
+    assert "chosen on held-out training recordings" in table.caption
+    size = next(part for part in section.parts if part.caption.startswith("Size"))
+    assert size.rows == (("LAS", "", "5,700,000", "7.2e+07"),)
+
+
+def test_claims_are_those_of_the_reproduction(made: Path) -> None:
+    section = claims(read_results(made / "reproduced"))
+    assert [(item.claim, item.verdict) for item in section.data["claims"]] == [("LAS beats BAS", "held")]
+    assert "1 held" in section.lead[0]
+
+
+def test_curves_of_a_reproduction_come_from_the_ranks_of_its_probes(made: Path) -> None:
+    (diagram,) = cmc_curves(read_results(made / "reproduced")).parts
+    cells = [cell for cell in cells_of(read_results(made / "reproduced")) if cell.row == "bas" and cell.probes_file]
+    ranks = [np.load(made / "reproduced" / str(cell.probes_file))["rank"] for cell in cells]
+    expected = 100 * np.mean([(rank <= 2).mean() for rank in ranks])
+    column = diagram.table.head.index("BAS")
+    assert next(row for row in diagram.table.rows if row[0] == "2")[column] == f"{expected:.1f}"
+    assert diagram.table.rows[-1][column] == "100.0"
+
+
+def test_ranks_outside_the_persons_are_refused(made: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(made / "reproduced", tmp_path / "reproduced")
+    file = next((folder / "probes").glob("*.npz"))
+    arrays = dict(np.load(file))
+    np.savez(file, **{**arrays, "rank": arrays["rank"] + 100})
+    with pytest.raises(DataError, match="ranks outside 1 to 20; have the cell"):
+        cmc_curves(read_results(folder))
+
+
+def test_attention_becomes_a_coloured_table_for_each_axis(made: Path) -> None:
+    parts = attention(read_results(made / "reproduced")).parts
+    assert [part.caption for part in parts] == [f"LAS, kgbd, axis {axis}" for axis in "xyz"]
+    assert parts[0].cells[0][0] == ("0.17", 5)
+
+
+def test_an_encoder_that_many_cells_share_is_drawn_once(made: Path) -> None:
+    losses = training_curves(open_inputs(made / "reproduced")).parts[0]
+    assert [line.label for line in losses.lines] == ["LAS, reverse, AGEs, kgbd", "LAS, reverse, AGEs, kgbd (2)"]
+
+
+def test_a_section_without_data_says_why_and_how(made: Path) -> None:
+    report = write_report(made / "reproduced", made / "bare.html", SMALL)
+    assert set(report.missing) == {"Map of encodings", "Walks", "Distances and unknown persons", "Data quality"}
+    assert all(re.search(r"--store|--archive", why) for why in report.missing.values())
+    assert all(why.endswith(".") and why.count(". ") == 0 for why in report.missing.values())
+    for why in report.missing.values():
+        assert why in Page(report.path.read_text()).text.replace("\n", "")
+
+
+def test_everything_is_found_again_by_the_names_in_the_results(made: Path) -> None:
+    inputs = open_inputs(made / "figures")
+    assert inputs.store is not None
+    assert inputs.store.path == made / "walks.store"
+    assert inputs.archive is not None
+    assert inputs.archive.path == made / "walks.sga"
+
+
+def test_a_folder_of_the_whole_pipeline_is_enough(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "pipeline.json").write_text("{}")
+    with pytest.raises(DataError, match="has not come to its figures"):
+        open_inputs(folder)
+    (folder / "evaluation").symlink_to(made / "figures")
+    (folder / "run").mkdir()
+    (folder / "run" / "history.json").write_text('[{"step": 1, "reconstruction": 2.5, "attention": 0.5}]')
+    inputs = open_inputs(folder)
+    assert list(inputs.histories) == ["run"]
+    assert training_curves(inputs).parts[0].lines[0].label == "run"
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for settings in ({"points": 2}, {"projection": "umap"}, {"false_match_rate": 1.0}, {"seconds": 0.0}):
+        with pytest.raises(ConfigError, match="report"):
+            ReportConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_jinja_that_is_absent_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingDependencyError, match=r"sgela_fast\[report\]"):
+        write_report(made / "reproduced", made / "never.html", SMALL)
+    assert not (made / "never.html").exists()
+
+
+def test_round_and_logarithmic_ticks() -> None:
+    assert round_ticks(0, 100) == [0, 20, 40, 60, 80, 100]
+    assert round_ticks(0.13, 0.42) == pytest.approx([0.15, 0.2, 0.25, 0.3, 0.35, 0.4])
+    assert log_ticks(1, 123) == [1, 2, 5, 10, 20, 50, 100]
+    assert log_ticks(0.01, 1000) == [0.01, 0.1, 1, 10, 100, 1000]
+    assert Scale(1, 100, 0, 10, log=True)(10) == pytest.approx(5)
+
+
+def test_lines_keep_their_ends_when_they_are_thinned() -> None:
+    points = [(float(x), 1 / x) for x in range(1, 5001)]
+    for log in (False, True):
+        kept = thinned(points, log)
+        assert len(kept) <= CURVE_POINTS + 1
+        assert (kept[0], kept[-1]) == (points[0], points[-1])
+    chart = line_chart("a", {"b": points}, x_title="x", y_title="y", log_x=True)
+    assert chart.lines[0].path.count("L") <= CURVE_POINTS
+    assert len(chart.table.rows) <= 16
+
+
+def test_evenly_keeps_the_ends_and_never_repeats() -> None:
+    assert evenly(3, 10) == [0, 1, 2]
+    assert evenly(10, 1) == [5]
+    for count, most in ((10, 3), (11, 10), (1000, 7)):
+        found = evenly(count, most)
+        assert (found[0], found[-1]) == (0, count - 1)
+        assert len(set(found)) == len(found) <= most
