@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import json
 from collections.abc import Sequence
 from importlib import resources
@@ -30,13 +31,10 @@ def render(title: str, summary: Sequence[str], sections: Sequence[Section], crea
     Raises:
         MissingDependencyError: Jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, FunctionLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise MissingDependencyError(
-            'the page needs Jinja2; install it with pip install "sgela_fast[report]"'
-        ) from error
+    require_jinja()
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
     environment = Environment(
         loader=FunctionLoader(lambda name: _asset("templates", name)),
         autoescape=True,
@@ -61,6 +59,20 @@ def render(title: str, summary: Sequence[str], sections: Sequence[Section], crea
         policy=policy(style, script),
         data_block=lambda content: Markup(data_block(content)),
     )
+
+
+def require_jinja() -> None:
+    """Say at once if there is nothing to make the page with.
+
+    Raises:
+        MissingDependencyError: Jinja2 is not installed.
+    """
+    try:
+        importlib.import_module("jinja2")
+    except ImportError as error:
+        raise MissingDependencyError(
+            'the page needs Jinja2; install it with pip install "sgela_fast[report]"'
+        ) from error
 
 
 def prose(sentence: str) -> Any:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sgela_fast.atomic import write_text
+from sgela_fast.errors import OutputError
 from sgela_fast.report.config import ReportConfig
 from sgela_fast.report.curves import attention, cmc_curves, training_curves
 from sgela_fast.report.embedding import embedding_map
@@ -17,7 +18,7 @@ from sgela_fast.report.matches import distances, rankings
 from sgela_fast.report.page import Section
 from sgela_fast.report.playback import playback
 from sgela_fast.report.quality import quality
-from sgela_fast.report.render import render
+from sgela_fast.report.render import render, require_jinja
 from sgela_fast.report.tables import claims, summary, tables
 
 SECTIONS = 10  # units of progress
@@ -65,16 +66,20 @@ def write_report(
         MissingDependencyError: Jinja2 or scikit-learn is not installed.
         OutputError: the page cannot be written.
     """
-    config = config or ReportConfig()
+    config, page = config or ReportConfig(), Path(out)
+    # Drawing takes a while; what stands in the way of the page is better told before.
+    require_jinja()
+    if not page.parent.is_dir():
+        raise OutputError(f"{page} cannot be written, for the folder {page.parent} does not exist; make it first")
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     inputs = open_inputs(results, store, archive, tuple(runs))
     sections = list(_sections(inputs, config, created, progress))
     kind = "Reproduction of SGE-LA" if inputs.results.kind == "reproduction" else "Evaluation"
     title = config.title or f"{kind}: {inputs.results.path.name}"
     text = render(title, summary(inputs.results), sections, created)
-    write_text(Path(out), text)
+    write_text(page, text)
     missing = {section.title: section.missing for section in sections if section.missing}
-    return Report(Path(out), len(text.encode()), missing)
+    return Report(page, len(text.encode()), missing)
 
 
 def _sections(inputs: Inputs, config: ReportConfig, created: str, progress: Callable[..., None]) -> list[Section]:
