@@ -272,9 +272,7 @@ def _use_fused(
             missing = "the kernels for CUDA devices have no gradients (use torch.no_grad())"
     if missing is None and _is_transformed():
         missing = "torch.func's transformations and forward-mode derivatives do not reach it"
-    if backend == "fused" and missing is not None:
-        raise RuntimeError(f"attention_decoder cannot run fused: {missing}, or use backend='reference'")
-    return missing is None and (backend == "fused" or encoded.device.type in _PROVEN)
+    return _library.chooses_fused("attention_decoder", backend, missing, encoded.device.type in _PROVEN)
 
 
 def _is_transformed() -> bool:

@@ -193,15 +193,9 @@ def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
 
 
 def _use_fused(input: Tensor, backend: Backend) -> bool:
-    if backend == "reference":
-        return False
     device = input.device.type
     missing = why_not_fused(device, input.dtype)
-    if missing is None and _library.is_differentiated_by_torch_func():
-        missing = _library.WHY_NOT_TORCH_FUNC
-    if backend == "fused" and missing is not None:
-        raise RuntimeError(f"batched_lstm cannot run fused: {missing}, or use backend='reference'")
-    return missing is None and (backend == "fused" or device in _PROVEN)
+    return _library.chooses_fused("batched_lstm", backend, missing, device in _PROVEN)
 
 
 def _fake_forward(input: Tensor, weights: list[Tensor], *rest: Any) -> tuple[Tensor, ...]:

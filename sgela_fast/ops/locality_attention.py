@@ -166,15 +166,9 @@ def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
 
 
 def _use_fused(query: Tensor, backend: Backend) -> bool:
-    if backend == "reference":
-        return False
     device = query.device.type
     missing = why_not_fused(device, query.dtype)
-    if missing is None and _library.is_differentiated_by_torch_func():
-        missing = _library.WHY_NOT_TORCH_FUNC
-    if backend == "fused" and missing is not None:
-        raise RuntimeError(f"locality_attention cannot run fused: {missing}, or use backend='reference'")
-    return missing is None and (backend == "fused" or device in _PROVEN)
+    return _library.chooses_fused("locality_attention", backend, missing, device in _PROVEN)
 
 
 def _fake_forward(query: Tensor, key: Tensor, value: Tensor | None, *_: Any) -> tuple[Tensor, ...]:
