@@ -119,6 +119,30 @@ SGELA_INLINE Mask<T> operator>(Vec<T> a, Vec<T> b) {
 }
 
 template <typename T>
+SGELA_INLINE Mask<T> operator==(Vec<T> a, Vec<T> b) {
+  return {a.lanes == b.lanes};
+}
+
+// One bit a lane, the first lane's lowest.
+template <typename T>
+SGELA_INLINE uint32_t bits_of(Mask<T> mask) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask((__m512i)mask.bits);
+  if constexpr (sizeof(T) == 8) return _mm512_movepi64_mask((__m512i)mask.bits);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) return static_cast<uint32_t>(_mm256_movemask_ps((__m256)mask.bits));
+  if constexpr (sizeof(T) == 8) return static_cast<uint32_t>(_mm256_movemask_pd((__m256d)mask.bits));
+#elif defined(__SSE2__)
+  if constexpr (sizeof(T) == 4) return static_cast<uint32_t>(_mm_movemask_ps((__m128)mask.bits));
+  if constexpr (sizeof(T) == 8) return static_cast<uint32_t>(_mm_movemask_pd((__m128d)mask.bits));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < Vec<T>::kLanes; ++i) bits |= static_cast<uint32_t>(mask.bits[i] & 1) << i;
+  return bits;
+#endif
+}
+
+template <typename T>
 SGELA_INLINE Vec<T> select(Mask<T> where, Vec<T> yes, Vec<T> no) {
   return {where.bits ? yes.lanes : no.lanes};
 }
@@ -189,16 +213,20 @@ SGELA_INLINE float reduce_add(Vec<float> x) {
   return _mm_cvtss_f32(_mm_add_ss(sums, _mm_shuffle_ps(sums, sums, 1)));
 }
 
-SGELA_INLINE float reduce_max(Vec<float> x) {
+SGELA_INLINE __m128 max_of_quarters(Vec<float> x) {
 #if defined(__AVX512F__)
   const __m256 halves =
       _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, x.lanes, 0), _mm512_maskz_extractf32x8_ps(0xff, x.lanes, 1));
-  __m128 largest = _mm_max_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+  return _mm_max_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
 #elif defined(__AVX2__)
-  __m128 largest = _mm_max_ps(_mm256_castps256_ps128(x.lanes), _mm256_extractf128_ps(x.lanes, 1));
+  return _mm_max_ps(_mm256_castps256_ps128(x.lanes), _mm256_extractf128_ps(x.lanes, 1));
 #else
-  __m128 largest = x.lanes;
+  return x.lanes;
 #endif
+}
+
+SGELA_INLINE float reduce_max(Vec<float> x) {
+  __m128 largest = max_of_quarters(x);
   largest = _mm_max_ps(largest, _mm_movehl_ps(largest, largest));
   return _mm_cvtss_f32(_mm_max_ss(largest, _mm_shuffle_ps(largest, largest, 1)));
 }
@@ -211,11 +239,28 @@ SGELA_INLINE void reduce_add(const Vec<float>& a, const Vec<float>& b, const Vec
   const __m128 zw = _mm_add_ps(_mm_movelh_ps(z, w), _mm_movehl_ps(w, z));
   _mm_storeu_ps(sums, _mm_add_ps(_mm_shuffle_ps(xy, zw, 0x88), _mm_shuffle_ps(xy, zw, 0xdd)));
 }
+
+// reduce_max() of four vectors at once.
+SGELA_INLINE void reduce_max(const Vec<float>& a, const Vec<float>& b, const Vec<float>& c, const Vec<float>& d,
+                             float (&largest)[4]) {
+  const __m128 x = max_of_quarters(a), y = max_of_quarters(b), z = max_of_quarters(c), w = max_of_quarters(d);
+  const __m128 xy = _mm_max_ps(_mm_movelh_ps(x, y), _mm_movehl_ps(y, x));
+  const __m128 zw = _mm_max_ps(_mm_movelh_ps(z, w), _mm_movehl_ps(w, z));
+  _mm_storeu_ps(largest, _mm_max_ps(_mm_shuffle_ps(xy, zw, 0x88), _mm_shuffle_ps(xy, zw, 0xdd)));
+}
 #else
 SGELA_INLINE void reduce_add(Vec<float> a, Vec<float> b, Vec<float> c, Vec<float> d, float (&sums)[4]) {
   sums[0] = reduce_add(a), sums[1] = reduce_add(b), sums[2] = reduce_add(c), sums[3] = reduce_add(d);
 }
+
+SGELA_INLINE void reduce_max(Vec<float> a, Vec<float> b, Vec<float> c, Vec<float> d, float (&largest)[4]) {
+  largest[0] = reduce_max(a), largest[1] = reduce_max(b), largest[2] = reduce_max(c), largest[3] = reduce_max(d);
+}
 #endif
+
+SGELA_INLINE void reduce_max(Vec<double> a, Vec<double> b, Vec<double> c, Vec<double> d, double (&largest)[4]) {
+  largest[0] = reduce_max(a), largest[1] = reduce_max(b), largest[2] = reduce_max(c), largest[3] = reduce_max(d);
+}
 
 SGELA_INLINE void reduce_add(Vec<double> a, Vec<double> b, Vec<double> c, Vec<double> d, double (&sums)[4]) {
   sums[0] = reduce_add(a), sums[1] = reduce_add(b), sums[2] = reduce_add(c), sums[3] = reduce_add(d);

@@ -56,7 +56,7 @@ def horizontal_pyramid_pooling(
         strips_first: put the strips first in the result, in memory too, as networks of their own for each strip want
             them.
         backend: ``fused`` (the kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` wherever the kernels have
-            been run and compared (the CPU, once the extension has them), else ``reference``.
+            been run and compared (now: the CPU), else ``reference``.
 
     Returns:
         ``(..., C, S)``, or with ``strips_first`` contiguous ``(S, ..., C)``, in the dtype of ``features``, under
@@ -78,8 +78,8 @@ def horizontal_pyramid_pooling(
     with contextlib.nullcontext() if learns or _library.is_transformed() else _library.past_autograd():
         strips, _ = FORWARD.overload(maps, pyramid, strips_first, learns)  # (N, C, S), strips first in memory
         if strips_first:
-            return strips.permute(2, 0, 1).reshape(-1, *leading, channels)
-        return strips.reshape(*leading, channels, -1)
+            return strips.permute(2, 0, 1).reshape(sum(pyramid), *leading, channels)
+        return strips.reshape(*leading, channels, sum(pyramid))
 
 
 def _in_accumulation_dtype(features: Tensor, bins: tuple[int, ...], strips_first: bool) -> Tensor:

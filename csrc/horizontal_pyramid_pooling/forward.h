@@ -1,0 +1,295 @@
+// Strips of a panel of maps. Each pixel is read once: sums and maxima of blocks go to the scratch, a few KB, and are
+// combined there, all maps of the panel in step. One thread owns a panel.
+//
+// Sums decide about NaN: a NaN in a strip makes its sum NaN and so its value, whatever the comparisons made of it. Only
+// the maximum's position is then looked for again, pixel by pixel.
+#pragma once
+
+#include "horizontal_pyramid_pooling/panel.h"
+
+namespace sgela::SGELA_ISA {
+
+// Nodes of a panel: (nodes, kPanel) each, positions only if they are wanted.
+template <typename A, bool kWithPositions>
+struct Nodes {
+  using Exact = A;
+  static constexpr bool kPositions = kWithPositions;
+
+  A *sums, *maxima;
+  typename PositionOf<A>::Type* positions;
+
+  Nodes(const hpp::Forward& p, void* scratch)
+      : sums(static_cast<A*>(scratch)),
+        maxima(sums + p.nodes * kPanel),
+        positions(reinterpret_cast<typename PositionOf<A>::Type*>(maxima + p.nodes * kPanel)) {}
+};
+
+template <typename S>
+int64_t forward_scratch(const hpp::Forward& p) {
+  using A = typename PoolingOf<S>::Exact;
+  // Sums, maxima, positions and one map's results.
+  return (3 * p.nodes * kPanel + p.strips + Vec<A>::kLanes) * static_cast<int64_t>(sizeof(A));
+}
+
+template <typename S>
+SGELA_INLINE const S* map_at(const hpp::Forward& p, int64_t map) {
+  return static_cast<const S*>(p.features) + map / p.channels * p.stride_n + map % p.channels * p.stride_c;
+}
+
+// The first of `count` pixels from `map + start` on that equals `largest`; 0 if none does.
+template <typename S, typename A>
+SGELA_INLINE int64_t find(const S* map, int64_t start, int64_t count, int64_t pixels, A largest) {
+  constexpr int kLanes = Vec<A>::kLanes;
+  const Vec<A> wanted = broadcast(largest);
+  int64_t i = 0;
+  while (i < count) {
+    // Up to 64 pixels at once, without a branch for each vector.
+    uint64_t found = 0;
+    const int64_t first = i;
+    for (; i + kLanes <= count && i - first < 64; i += kLanes) {
+      found |= static_cast<uint64_t>(bits_of(load(map + start + i) == wanted)) << (i - first);
+    }
+    if (i < count && i - first < 64) {
+      const int64_t at = start + i + kLanes <= pixels ? start + i : pixels - kLanes;
+      const uint64_t bits = bits_of(load(map + at) == wanted) >> (start + i - at);
+      found |= (bits & ((uint64_t{1} << (count - i)) - 1)) << (i - first);
+      i = count;
+    }
+    if (found != 0) return first + __builtin_ctzll(found);
+  }
+  return 0;
+}
+
+// Blocks of planar maps: vectors along the pixels of a block, four maps at a time, then across the lanes.
+template <typename S, typename N>
+void reduce_planar(const hpp::Forward& p, int64_t first_map, int64_t maps, const N& nodes) {
+  using A = typename N::Exact;
+  constexpr int kLanes = Vec<A>::kLanes;
+  const int64_t count = p.block_pixels(), pixels = p.pixels(), whole = count / kLanes * kLanes, rest = count - whole;
+  const A lowest = -__builtin_huge_val();
+  for (int64_t block = 0; block < p.blocks; ++block) {
+    const int64_t start = block * count, tail = start + whole;
+    // The block's last pixels, in a vector that does not leave the map.
+    const int64_t at = tail + kLanes <= pixels ? tail : pixels - kLanes;
+    const A before = static_cast<A>(tail - at) - A(0.5);
+    const Mask<A> after = iota<A>() > broadcast(before), until = iota<A>() < broadcast(before + static_cast<A>(rest));
+    const Mask<A> inside{after.bits & until.bits};
+    for (int64_t j = 0; j < maps; j += 4) {
+      const S* map[4];
+      Vec<A> sum[4], largest[4];
+      for (int64_t i = 0; i < 4; ++i) {
+        map[i] = map_at<S>(p, first_map + (j + i < maps ? j + i : maps - 1));
+        sum[i] = zero<A>(), largest[i] = broadcast(lowest);
+      }
+      for (int64_t x = start; x < tail; x += kLanes) {
+        for (int i = 0; i < 4; ++i) {
+          const Vec<A> pixel = load(map[i] + x);
+          sum[i] = sum[i] + pixel, largest[i] = max(pixel, largest[i]);
+        }
+      }
+      if (rest > 0) {
+        for (int i = 0; i < 4; ++i) {
+          const Vec<A> pixel = load(map[i] + at);
+          sum[i] = sum[i] + select(inside, pixel, zero<A>());
+          largest[i] = max(select(inside, pixel, broadcast(lowest)), largest[i]);
+        }
+      }
+      A four[4];
+      reduce_add(sum[0], sum[1], sum[2], sum[3], four);
+      __builtin_memcpy(nodes.sums + block * kPanel + j, four, sizeof(four));
+      reduce_max(largest[0], largest[1], largest[2], largest[3], four);
+      __builtin_memcpy(nodes.maxima + block * kPanel + j, four, sizeof(four));
+      if constexpr (N::kPositions) {
+        for (int i = 0; i < 4; ++i) {
+          nodes.positions[block * kPanel + j + i] =
+              static_cast<typename PositionOf<A>::Type>(start + find(map[i], start, count, pixels, four[i]));
+        }
+      }
+    }
+  }
+}
+
+// A pixel of consecutive channels, which lie side by side.
+template <typename S>
+struct Interleaved {
+  const S* maps;
+
+  SGELA_INLINE auto load_pixel(int64_t offset, int vector) const {
+    using A = typename PoolingOf<S>::Exact;
+    return load(maps + offset + vector * Vec<A>::kLanes);
+  }
+};
+
+// A pixel of maps that lie anywhere.
+template <typename S>
+struct Gathered {
+  static constexpr int kLanes = Vec<typename PoolingOf<S>::Exact>::kLanes;
+  const S* maps[kLanes];
+
+  SGELA_INLINE auto load_pixel(int64_t offset, int) const {
+    S pixels[kLanes];
+    for (int i = 0; i < kLanes; ++i) pixels[i] = maps[i][offset];
+    return load(pixels);
+  }
+};
+
+// Blocks of `kVectors` vectors of maps, from the panel's map `j` on: one map a lane, pixel after pixel.
+template <int kVectors, typename N, typename Maps>
+SGELA_INLINE void reduce_lanes(const hpp::Forward& p, const Maps& maps, int64_t j, const N& nodes) {
+  using A = typename N::Exact;
+  constexpr int kLanes = Vec<A>::kLanes;
+  const int64_t rows = p.height / p.blocks;
+  for (int64_t block = 0; block < p.blocks; ++block) {
+    Vec<A> sum[kVectors], largest[kVectors];
+    Integers<A> position[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      sum[v] = zero<A>(), largest[v] = maps.load_pixel(block * rows * p.stride_h, v);
+      position[v] = Integers<A>{} + static_cast<typename PositionOf<A>::Type>(block * rows * p.width);
+    }
+    Integers<A> here = position[0];
+    for (int64_t row = block * rows; row < (block + 1) * rows; ++row) {
+      for (int64_t column = 0; column < p.width; ++column, here += 1) {
+        for (int v = 0; v < kVectors; ++v) {
+          const Vec<A> pixel = maps.load_pixel(row * p.stride_h + column * p.stride_w, v);
+          sum[v] = sum[v] + pixel;
+          if constexpr (N::kPositions) position[v] = select_integers(pixel > largest[v], here, position[v]);
+          largest[v] = max(pixel, largest[v]);
+        }
+      }
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t to = block * kPanel + j + v * kLanes;
+      store(nodes.sums + to, sum[v]);
+      store(nodes.maxima + to, largest[v]);
+      if constexpr (N::kPositions) store_integers<A>(nodes.positions + to, position[v]);
+    }
+  }
+}
+
+template <typename S, typename N>
+SGELA_INLINE void reduce_blocks(const hpp::Forward& p, int64_t first_map, int64_t maps, const N& nodes) {
+  constexpr int kLanes = Vec<typename N::Exact>::kLanes;
+  if (p.layout == hpp::Layout::kPlanar) return reduce_planar<S>(p, first_map, maps, nodes);
+  int64_t j = 0;
+  if (p.layout == hpp::Layout::kInterleaved) {
+    constexpr int kVectors = 4;
+    for (; j + kVectors * kLanes <= maps; j += kVectors * kLanes) {
+      reduce_lanes<kVectors>(p, Interleaved<S>{map_at<S>(p, first_map + j)}, j, nodes);
+    }
+    for (; j + kLanes <= maps; j += kLanes) {
+      reduce_lanes<1>(p, Interleaved<S>{map_at<S>(p, first_map + j)}, j, nodes);
+    }
+  }
+  for (; j < maps; j += kLanes) {
+    Gathered<S> gathered;
+    for (int64_t i = 0; i < kLanes; ++i) {
+      gathered.maps[i] = map_at<S>(p, first_map + (j + i < maps ? j + i : maps - 1));
+    }
+    reduce_lanes<1>(p, gathered, j, nodes);
+  }
+}
+
+// Nodes of all bins from those of the blocks. Of equal maxima the first child's position stays.
+template <typename N>
+SGELA_INLINE void combine(const hpp::Forward& p, const N& nodes) {
+  using A = typename N::Exact;
+  for (int64_t l = 0; l < p.level_count; ++l) {
+    const hpp::Level& level = p.levels[l];
+    if (level.children == 0) continue;
+    for (int64_t strip = 0; strip < level.strips; ++strip) {
+      for (int64_t j = 0; j < kPanel; j += Vec<A>::kLanes) {
+        int64_t child = (level.source + strip * level.children) * kPanel + j;
+        Vec<A> sum = load(nodes.sums + child), largest = load(nodes.maxima + child);
+        Integers<A> position{};
+        if constexpr (N::kPositions) position = load_integers<A>(nodes.positions + child);
+        for (int64_t i = 1; i < level.children; ++i) {
+          child += kPanel;
+          const Vec<A> other = load(nodes.maxima + child);
+          sum = sum + load(nodes.sums + child);
+          if constexpr (N::kPositions) {
+            position = select_integers(other > largest, load_integers<A>(nodes.positions + child), position);
+          }
+          largest = max(other, largest);
+        }
+        const int64_t to = (level.node + strip) * kPanel + j;
+        store(nodes.sums + to, sum);
+        store(nodes.maxima + to, largest);
+        if constexpr (N::kPositions) store_integers<A>(nodes.positions + to, position);
+      }
+    }
+  }
+}
+
+// The first NaN of a strip, else its first maximum.
+template <typename S, typename A>
+int64_t position_with_nan(const hpp::Forward& p, const S* map, int64_t first_row, int64_t rows) {
+  int64_t position = first_row * p.width;
+  A largest = -static_cast<A>(__builtin_huge_val());
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    for (int64_t column = 0; column < p.width; ++column) {
+      const A pixel = widened<A>(map[row * p.stride_h + column * p.stride_w]);
+      if (pixel != pixel) return row * p.width + column;
+      if (pixel > largest) largest = pixel, position = row * p.width + column;
+    }
+  }
+  return position;
+}
+
+// Values take the place of the sums. Returns whether one of them is NaN.
+template <typename N>
+SGELA_INLINE bool sums_to_values(const hpp::Forward& p, const N& nodes) {
+  using A = typename N::Exact;
+  Integers<A> nan{};
+  for (int64_t l = 0; l < p.level_count; ++l) {
+    const hpp::Level& level = p.levels[l];
+    const Vec<A> share = broadcast(static_cast<A>(level.share));
+    for (int64_t node = level.node * kPanel; node < (level.node + level.strips) * kPanel; node += Vec<A>::kLanes) {
+      const Vec<A> value = fma(load(nodes.sums + node), share, load(nodes.maxima + node));
+      nan |= value.lanes != value.lanes;
+      store(nodes.sums + node, value);
+    }
+  }
+  return bits_of(Mask<A>{nan}) != 0;
+}
+
+template <typename S, typename N>
+void mend_positions(const hpp::Forward& p, int64_t first_map, int64_t maps, const N& nodes) {
+  for (int64_t l = 0; l < p.level_count; ++l) {
+    const hpp::Level& level = p.levels[l];
+    const int64_t rows = p.height / level.strips;
+    for (int64_t strip = 0; strip < level.strips; ++strip) {
+      for (int64_t j = 0; j < maps; ++j) {
+        const int64_t node = (level.node + strip) * kPanel + j;
+        if (nodes.sums[node] == nodes.sums[node]) continue;
+        nodes.positions[node] = static_cast<typename PositionOf<typename N::Exact>::Type>(
+            position_with_nan<S, typename N::Exact>(p, map_at<S>(p, first_map + j), strip * rows, rows));
+      }
+    }
+  }
+}
+
+template <typename S, bool kPositions>
+void pool(const hpp::Forward& p, void* scratch, int64_t begin, int64_t end) {
+  using A = typename PoolingOf<S>::Exact;
+  const Nodes<A, kPositions> nodes(p, scratch);
+  A* row = nodes.maxima + 2 * p.nodes * kPanel;
+  for (int64_t panel = begin; panel < end; ++panel) {
+    const int64_t first_map = p.panels.first_map(p, panel), maps = p.panels.size(p, panel);
+    reduce_blocks<S>(p, first_map, maps, nodes);
+    combine(p, nodes);
+    const bool nan = sums_to_values(p, nodes);
+    write_panel<S>(p, p.results, first_map, maps, nodes.sums, row);
+    if constexpr (kPositions) {
+      if (nan) mend_positions<S>(p, first_map, maps, nodes);
+      write_panel<int32_t>(p, p.positions, first_map, maps, nodes.positions, reinterpret_cast<typename PositionOf<A>::Type*>(row));
+    }
+  }
+}
+
+template <typename S>
+void forward(const hpp::Forward& p, void* scratch, int64_t begin, int64_t end) {
+  if (p.positions.data == nullptr) return pool<S, false>(p, scratch, begin, end);
+  pool<S, true>(p, scratch, begin, end);
+}
+
+}  // namespace sgela::SGELA_ISA
