@@ -37,6 +37,7 @@ COMMANDS = {
     "search": "find what is nearest to a recording in a store: windows, sequences, recordings or persons",
     "export": "write a trained encoder as an ONNX model or a torch.export program",
     "run": "convert, train, encode and evaluate, as one configuration file says",
+    "reproduce": "rerun the paper's tables and figures on given data, beside the published figures",
     "import-tf": "turn an official TensorFlow 1 checkpoint into a run folder",
     "bench": "measure this machine: speed of encoding and training, against PyTorch and others",
     "info": "print versions, devices and the backends that are available",

@@ -62,7 +62,7 @@ def run(args: Namespace) -> None:
     from sgela_fast.pipeline import PipelineConfig, run_pipeline
 
     model, window, training = training_settings(args)
-    sections = {name: _build(SECTIONS[name], args[name]) for name in ("walkers", "convert", "encoding", "evaluation")}
+    sections = {name: build(SECTIONS[name], args[name]) for name in ("walkers", "convert", "encoding", "evaluation")}
     config = PipelineConfig(
         source=args.source, untrained=args.untrained, model=model, window=window, training=training, **sections
     )
@@ -79,11 +79,11 @@ def run(args: Namespace) -> None:
     _print_files(result)
 
 
-def _build(kind: Any, values: Namespace) -> Any:
+def build(kind: Any, values: Namespace) -> Any:
     """An instance of a settings class out of parsed arguments, settings classes inside it included."""
     hints = typing.get_type_hints(kind)
     entries = {
-        name: _build(hints[name], value) if dataclasses.is_dataclass(hints[name]) and value is not None else value
+        name: build(hints[name], value) if dataclasses.is_dataclass(hints[name]) and value is not None else value
         for name, value in vars(values).items()
     }
     return kind(**entries)

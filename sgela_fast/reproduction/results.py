@@ -3,7 +3,7 @@
 * ``reproduction.json``: schema, settings, data sets, environment, claims. Replaced whole.
 * ``results.jsonl``: one finished cell a line (:class:`CellResult`), appended and flushed to disk; a line that a crash
   has torn is cut off when the folder is next written to, and skipped by readers.
-* ``probes/*.npz``: place of the true person for each probe window (:class:`Probes`).
+* ``probes/*.npz``: place of the true person for each probe window (:class:`sgela_fast.evaluation.probes.Probes`).
 * ``failures.json``: cells that failed in the last run, and why.
 * ``encoders/ID/``: run folders. ``stores/ID/``: encodings, while they are needed.
 """
@@ -17,11 +17,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sgela_fast.atomic import make_folder, write_file, write_json, writing
+from sgela_fast.atomic import make_folder, write_json, writing
 from sgela_fast.errors import DataError
+from sgela_fast.evaluation.probes import Probes, read_probes, write_probes
 
 SCHEMA = "sgela-fast/reproduction"
 SCHEMA_VERSION = 1
@@ -70,7 +68,7 @@ class CellResult:
             ``[step, L_R, L_A, held-out L_R or None]`` per window.
         values: of cells that are no Re-ID figures: matrices, losses, counts.
         probes_file: path below the folder of the probes, for :func:`read_probes`.
-        seconds: time the cell took, encoding included, training of the encoder not.
+        seconds: time the measurement took, without encoding and training of the encoder.
         notes: remarks.
     """
 
@@ -101,25 +99,6 @@ class CellResult:
 
 
 _NAMES = {item.name for item in fields(CellResult)}
-
-
-@dataclass(frozen=True)
-class Probes:
-    """What every test window came to; enough for CMC curves, intervals over persons and paired tests.
-
-    Attributes:
-        person: ``(N,)`` int32, code of each window's person.
-        persons: ``(C,)`` text, names; a code is the position here.
-        recording: ``(N,)`` int32, code of each window's recording.
-        recordings: ``(R,)`` text, names.
-        rank: ``(N,)`` int32, place of the true person, from 1.
-    """
-
-    person: NDArray[np.int32]
-    persons: NDArray[np.str_]
-    recording: NDArray[np.int32]
-    recordings: NDArray[np.str_]
-    rank: NDArray[np.int32]
 
 
 class ResultsFolder:
@@ -181,10 +160,8 @@ class ResultsFolder:
 
     def write_probes(self, name: str, probes: Probes) -> str:
         """Write ``probes/NAME.npz``; returns the path below the folder, for :attr:`CellResult.probes_file`."""
-        make_folder(self.path / PROBES)
         relative = f"{PROBES}/{name}.npz"
-        arrays = {item.name: getattr(probes, item.name) for item in fields(Probes)}
-        write_file(self.path / relative, lambda file: np.savez_compressed(file, **arrays))
+        write_probes(self.path / relative, probes)
         return relative
 
     def read_probes(self, cell: CellResult) -> Probes:
@@ -216,19 +193,6 @@ def read_cells(path: str | Path) -> list[CellResult]:
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{file}, line {number} is damaged ({error}); remove it to have its cell redone") from error
     return cells
-
-
-def read_probes(path: str | Path) -> Probes:
-    """Read a ``probes/*.npz``.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return Probes(**{item.name: content[item.name] for item in fields(Probes)})
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is missing or damaged ({error}); have its cell done again") from error
 
 
 def _cut_torn_line(file: Any) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sgela_fast.errors import DataError
-from sgela_fast.reproduction.results import RESULTS, CellResult, Probes, ResultsFolder, read_cells
+from sgela_fast.evaluation.probes import Probes
+from sgela_fast.reproduction.results import RESULTS, CellResult, ResultsFolder, read_cells
 
 CELL = CellResult(
     cell="table2/kgbd/las-reverse-ages/split/seed0/C-validation",
@@ -81,14 +82,16 @@ def test_probes_come_back_as_they_were(tmp_path: Path) -> None:
         persons=np.array(["anna", "bert"]),
         recording=np.array([0, 1, 1], np.int32),
         recordings=np.array(["anna_2", "bert_2"]),
+        start=np.array([10, 10, 13], np.int32),
         rank=np.array([1, 2, 1], np.int32),
+        recording_rank=np.array([1, 1], np.int32),
     )
     name = folder.write_probes("kgbd-las", probes)
     found = folder.read_probes(CellResult(**{**vars(CELL), "probes_file": name}))
     for item, values in vars(probes).items():
         assert np.array_equal(getattr(found, item), values), item
     (tmp_path / name).write_bytes(b"not an archive")
-    with pytest.raises(DataError, match="missing or damaged"):
+    with pytest.raises(DataError, match="is damaged"):
         folder.read_probes(CellResult(**{**vars(CELL), "probes_file": name}))
     with pytest.raises(DataError, match="has no probes"):
         folder.read_probes(OTHER)

@@ -1,0 +1,102 @@
+"""How long the parts of a reproduction will take, from what was measured so far."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+
+from sgela_fast.reproduction.cells import EncoderSpec, StoreSpec, Work
+from sgela_fast.reproduction.datasets import DataSet
+from sgela_fast.skeletons.config import WindowConfig
+
+Part = EncoderSpec | StoreSpec | Work
+# Before anything was measured: seconds for a unit, as a share of what training one window takes. Measured on one core
+# with 123 persons and 256 hidden units; they only order the plan until the first cell of a kind is finished.
+_SHARES = {
+    "encode": 0.32,
+    "recognition-validation": 2.0,
+    "recognition-best-on-test": 3.0,
+    "retrieval": 0.4,
+    "baseline": 1.0,
+    "attention": 0.5,
+}
+_LEAST = 0.5  # seconds; opening files, whatever there is to compute
+
+
+class Costs:
+    """Estimates; every finished part makes those of its kind better.
+
+    Args:
+        data: the data sets.
+        window: how recordings become windows.
+        remaining_steps: optimiser steps that an encoder still needs.
+        step_seconds: measures what one takes; called once, when nothing was trained yet.
+        batch: windows of a step.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, DataSet],
+        window: WindowConfig,
+        remaining_steps: Callable[[EncoderSpec], int],
+        step_seconds: Callable[[], float],
+        batch: int,
+    ) -> None:
+        self.data, self.window = data, window
+        self.remaining_steps, self.step_seconds, self.batch = remaining_steps, step_seconds, batch
+        self._rates: dict[str, list[float]] = {}
+        self._counts: dict[str, int] = {}
+
+    def observe(self, part: Part, seconds: float, units: float | None = None) -> None:
+        """Note what a part took; ``units`` of an encoder are its steps."""
+        amount = self._units(part) if units is None else units
+        if amount > 0 and seconds > 0:
+            self._rates.setdefault(self._kind(part), []).append(seconds / amount)
+
+    def estimate(self, part: Part) -> float:
+        """Seconds that a part will take."""
+        kind, units = self._kind(part), self._units(part)
+        if kind in ("curve", "size") or not units:
+            return _LEAST
+        if kind in self._rates:
+            rate = statistics.median(self._rates[kind])
+        elif kind == "train":
+            rate = self.step_seconds() / self.window.frames
+        else:
+            share = next(share for name, share in _SHARES.items() if kind.startswith(name))
+            rate = share * self._window_seconds() / self.window.frames
+        return _LEAST + units * rate
+
+    def _window_seconds(self) -> float:
+        if "train" in self._rates:
+            return statistics.median(self._rates["train"]) * self.window.frames / self.batch
+        return self.step_seconds() / self.batch
+
+    def _kind(self, part: Part) -> str:
+        if isinstance(part, EncoderSpec):
+            return "train"
+        if isinstance(part, StoreSpec):
+            return f"encode-{part.feature}"
+        return "-".join(filter(None, (part.kind, part.selection, part.baseline)))
+
+    def _units(self, part: Part) -> float:
+        """Steps or windows, times their frames."""
+        if isinstance(part, EncoderSpec):
+            return self.remaining_steps(part) * part.frames if part.trained else 0
+        if isinstance(part, StoreSpec):
+            return self._windows(part.data) * part.encoder.frames
+        if part.kind in ("curve", "size"):
+            return 0
+        spec = part.needs
+        name = part.store.data if part.store else spec.data if spec else self._owner(part.condition)
+        return self._windows(name) * (spec.frames if spec else self.window.frames)
+
+    def _owner(self, condition: str) -> str:
+        """The data set that a condition is of: the longest name that it begins with."""
+        return max((name for name in self.data if condition.startswith(name)), key=len)
+
+    def _windows(self, name: str) -> int:
+        if name not in self._counts:
+            rows = self.data[name].archive.rows
+            self._counts[name] = sum(len(self.window.starts(row.frames)) for row in rows)
+        return self._counts[name]
