@@ -17,6 +17,7 @@ SUITES = {
     "locality_attention": "the attention op alone, forward and backward, short and long sequences",
     "batched_lstm": "three LSTMs of the encoder's shape, forward and backward",
     "attention_decoder": "the decoding loop from encoded states to gait encodings",
+    "horizontal_pyramid_pooling": "strips of feature maps, mean plus maximum, forward and backward",
     "encoding": "windows in memory to gait encodings: the whole model",
     "training_step": "one training step: forward, losses, backward, optimiser",
     "search": "the ten nearest of many windows, exhaustive and approximate",

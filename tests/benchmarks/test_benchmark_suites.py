@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = Choice(grid="quick")
 OPTIONAL = {"ONNX Runtime": "onnxruntime", "ONNX int8": "onnxruntime", "OpenVINO": "openvino"}
 # Their compilation and export take longer than everything else here together.
-SLOW = {"compile", "autotune"}
+SLOW = {"compile", "autotune", "rows first, compile"}
 # torch's exporter and quantisation, and what they call, warn about their own internals.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -46,7 +46,15 @@ def rows(*names: str) -> list[object]:
 
 @pytest.mark.parametrize(
     ("suite", "provider", "case"),
-    rows("batched_lstm", "attention_decoder", "encoding", "training_step", "search", "end_to_end"),
+    rows(
+        "batched_lstm",
+        "attention_decoder",
+        "horizontal_pyramid_pooling",
+        "encoding",
+        "training_step",
+        "search",
+        "end_to_end",
+    ),
 )
 def test_every_provider_gives_the_answer_it_is_held_to_or_says_why_not(
     suite: Suite, provider: Provider, case: Case
