@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
+from sgela_fast.evaluation.config import CROSS_VIEW_PROTOCOLS, EvaluationConfig, RecognitionConfig
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -52,6 +52,11 @@ def run(args: Namespace) -> None:
     config = settings(args)
     first = Path(args.stores[0])
     out = Path(args.out) if args.out else first.with_name(f"{first.name}.evaluation")
+    if config.protocol in CROSS_VIEW_PROTOCOLS:
+        from sgela_fast.cli.cross_view import run_cross_view
+
+        run_cross_view(args, config, out)
+        return
     with Progress("Evaluating", count_runs(len(args.stores), config), "runs") as progress:
         result = evaluate(
             args.stores,
@@ -74,10 +79,11 @@ def run(args: Namespace) -> None:
 
 def settings(args: Namespace) -> EvaluationConfig:
     """The job's settings out of parsed arguments."""
-    from sgela_fast.evaluation.config import RetrievalConfig
+    from sgela_fast.evaluation.config import CrossViewConfig, RetrievalConfig
 
+    sections = {"recognition": RecognitionConfig, "retrieval": RetrievalConfig, "cross_view": CrossViewConfig}
     values = {name: value for name, value in vars(args).items() if name not in _OWN}
-    for name, kind in (("recognition", RecognitionConfig), ("retrieval", RetrievalConfig)):
+    for name, kind in sections.items():
         if not isinstance(values[name], kind):
             values[name] = kind(**vars(values[name]))
     return EvaluationConfig(splits=tuple(name.strip() for name in args.splits.split(",")), **values)

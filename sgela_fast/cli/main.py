@@ -28,6 +28,7 @@ COMMANDS = {
     "inspect": "say what is in a recording, folder or archive, and which recordings are at fault",
     "convert": "turn recordings of any known format into an archive",
     "walkers": "write an archive of synthetic walkers",
+    "silhouettes": "draw silhouettes from skeletons, pack and inspect sets of them, make a contact sheet",
     "train": "train the gait encoder on an archive, without labels",
     "encode": "encode an archive's walks into a store of gait encodings (AGEs)",
     "store": "look at, verify, change or export finished stores",

@@ -13,7 +13,7 @@ Prediction = Literal["ap", "sc"]
 Distance = Literal["euclidean", "cosine"]
 Feature = Literal["mean", "concat"]
 Preset = Literal["default", "official"]
-Protocol = Literal["C", "G", "both"]
+Protocol = Literal["C", "G", "both", "casia-b", "ou-mvlp"]
 
 SELECTION_LABELS: dict[str, str] = {
     "validation": "epoch chosen on held-out training recordings",
@@ -141,11 +141,54 @@ class RetrievalConfig:
 
 
 @dataclass(frozen=True)
+class CrossViewProtocol:
+    """Which conditions of a data set are compared with which.
+
+    Attributes:
+        gallery: conditions of the gallery.
+        probes: kind of probes to its conditions.
+    """
+
+    gallery: tuple[str, ...]
+    probes: dict[str, tuple[str, ...]]
+
+
+CROSS_VIEW_PROTOCOLS = {
+    "casia-b": CrossViewProtocol(
+        ("nm-01", "nm-02", "nm-03", "nm-04"),
+        {"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")},
+    ),
+    "ou-mvlp": CrossViewProtocol(("01",), {"all": ("00",)}),
+}
+
+
+@dataclass(frozen=True)
+class CrossViewConfig:
+    """Protocols casia-b and ou-mvlp, silhouette sequences of every view against every other.
+
+    Attributes:
+        unmatched: a probe whose subject lacks in a gallery view counts as ``wrong`` there, as published, or is left out
+            there (``leave-out``).
+        released_divisor: divide sums over the other views by 10 whatever their number, as the released code does; for
+            comparison only.
+
+    Raises:
+        ConfigError: a setting is not among its choices.
+    """
+
+    unmatched: Literal["wrong", "leave-out"] = "wrong"
+    released_divisor: bool = False
+
+    def __post_init__(self) -> None:
+        require_choices("cross_view", self, {"unmatched": ("wrong", "leave-out")})
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """What is evaluated.
 
     Attributes:
-        protocol: ``C`` (classifier), ``G`` (retrieval) or ``both``.
+        protocol: ``C`` (classifier), ``G`` (retrieval) or ``both``; of silhouettes ``casia-b`` or ``ou-mvlp``.
         splits: columns that name each window's side; one result each.
         train_value: value that marks training (gallery) windows.
         test_value: value that marks test (probe) windows.
@@ -160,6 +203,7 @@ class EvaluationConfig:
         threads: CPU threads; 0 leaves torch's own choice. Small training steps always take one.
         recognition: settings of protocol C.
         retrieval: settings of protocol G.
+        cross_view: settings of protocols casia-b and ou-mvlp.
 
     Raises:
         ConfigError: a setting is out of range or not among its choices.
@@ -179,6 +223,7 @@ class EvaluationConfig:
     threads: int = 0
     recognition: RecognitionConfig = field(default_factory=RecognitionConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    cross_view: CrossViewConfig = field(default_factory=CrossViewConfig)
 
     def __post_init__(self) -> None:
         require_choices(

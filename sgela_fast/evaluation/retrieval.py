@@ -61,7 +61,7 @@ def search(
     if np.any(np.diff(gallery_persons) < 0) or not np.array_equal(gallery_persons[starts], np.arange(len(starts))):
         raise ValueError("gallery_persons must ascend from 0 without gaps")
     ends = np.append(starts[1:], len(gallery))
-    measure = _Euclidean(gallery) if distance == "euclidean" else _Cosine(gallery)
+    measure = Euclidean(gallery) if distance == "euclidean" else _Cosine(gallery)
     # Probes of one person share a tile's right columns, so persons are taken one after the other.
     order = np.argsort(probe_persons, kind="stable")
     tile = max(1, tile_mb * MIB // (4 * len(gallery)))
@@ -115,7 +115,7 @@ def nearest_of_persons(
         ``(N, C)``, persons in ascending order.
     """
     starts = np.flatnonzero(np.diff(gallery_persons, prepend=-1))
-    measure = _Euclidean(gallery)
+    measure = Euclidean(gallery)
     tiles = probes.split(max(1, tile_mb * MIB // (4 * len(gallery))))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
 
@@ -125,7 +125,9 @@ def nearest_of_persons(
         return np.concatenate([_by_rows(pool, nearest, measure(tile), len(starts)) for tile in tiles])
 
 
-class _Euclidean:
+class Euclidean:
+    """Distances ``(N, M)`` of probes ``(N, D)`` to a gallery ``(M, D)``, which is centred in place."""
+
     def __init__(self, gallery: Tensor) -> None:
         # Distances do not see a common shift; centring keeps the squares small, so that less cancels.
         self.centre = gallery.mean(dim=0)

@@ -165,9 +165,9 @@ class _Columns:
                 have = ", ".join(table.column_names)
                 mend = "encode an archive that names the persons" if name == "person" else "name another split column"
                 raise DataError(f"{store.path} has no column {name!r}, only {have}; {mend}")
-        self.person = _texts(table, "person")
-        self.recording = _texts(table, "recording")
-        self.value = _texts(table, column) if column else np.full(len(store), "", np.str_)
+        self.person = texts(table, "person")
+        self.recording = texts(table, "recording")
+        self.value = texts(table, column) if column else np.full(len(store), "", np.str_)
         self.starts = table["window_start"].to_numpy().astype(np.int64)
         self.frames = table["frames"].to_numpy().astype(np.int64)
         named = self.person != ""
@@ -210,7 +210,7 @@ class _Columns:
         return Side(self.store, rows, codes.astype(np.int64), recordings, self.starts[rows], self.frames[rows])
 
 
-def _texts(table: Any, name: str) -> NDArray[np.str_]:
+def texts(table: Any, name: str) -> NDArray[np.str_]:
     """A column as fixed-width text, missing entries empty."""
     encoded = table[name].cast("string").fill_null("").combine_chunks().dictionary_encode()
     # An empty table has an empty dictionary; the extra entry keeps its dtype text.

@@ -66,7 +66,7 @@ def draw_build(person: str, seed: int = 0, spread: float = 1.0) -> Build:
         shoulders=0.010 + 0.012 * shoulders,
         heel=0.030 + 0.015 * heel,
         hair=HAIR[hair if spread else 0],
-        coat_length=0.42 + 0.20 * length,
+        coat_length=0.36 + 0.14 * length,
         coat_width=0.045 + 0.02 * width,
         bag=BAGS[bag if spread else 0],
         bag_size=1 + 0.25 * size,
@@ -157,12 +157,12 @@ class _Figure:
 
 def _trunk(figure: _Figure, build: Build) -> None:
     """A slab wider than deep: five columns side by side, shoulders on top, hips below."""
-    chest = 0.098 * build.girth * build.chest
-    waist = 0.088 * build.girth * build.waist
-    hips = 0.104 * build.girth * build.hips
+    chest = 0.106 * build.girth * build.chest
+    waist = 0.097 * build.girth * build.waist
+    hips = 0.110 * build.girth * build.hips
     neck, pelvis = figure("shoulder_center", up=-0.12), figure("hip_center", up=-0.02)
     middle = (neck + pelvis) / 2
-    belly = figure.size * 0.35 * (waist - 0.088) * figure.ahead
+    belly = figure.size * 0.35 * (waist - 0.097) * figure.ahead
     figure.add(neck, middle + belly, chest, waist)
     figure.add(middle + belly, pelvis, waist, hips)
     for sign in (1.0, -1.0):
@@ -179,10 +179,10 @@ def _trunk(figure: _Figure, build: Build) -> None:
 def _head(figure: _Figure, build: Build) -> None:
     skull = 0.092 * build.head
     crown = figure("head", up=0.035)
-    figure.add(figure("shoulder_center", up=-0.03), figure("head", up=-0.04), 0.062 * build.girth, 0.055 * build.girth)
-    figure.add(crown, figure("head", up=-0.05, ahead=0.025), skull, 0.066 * build.head)
+    figure.add(figure("shoulder_center", up=-0.03), figure("head", up=-0.04), 0.068 * build.girth, 0.060 * build.girth)
+    figure.add(crown, figure("head", up=-0.05, ahead=0.025), skull, 0.071 * build.head)
     if build.hair != "short":
-        figure.add(crown, figure("head", up=0.03, ahead=-0.02), skull + 0.012)
+        figure.add(crown, figure("head", up=0.03, ahead=-0.02), skull + 0.009)
     if build.hair == "long":
         figure.add(figure("head", ahead=-0.035), figure("shoulder_center", up=-0.06, ahead=-0.07), skull, 0.06)
     if build.hair == "bun":
@@ -232,7 +232,7 @@ def _coat(figure: _Figure, build: Build) -> None:
         low = hip + 2 * reach * (knee - hip) if reach <= 0.5 else knee + (2 * reach - 1) * (ankle - knee)
         # Cloth swings less than the thigh beneath it.
         low = 0.75 * low + 0.25 * (figure("hip_center") * [1, 0, 1] + low * [0, 1, 0]) + edge * 0.03
-        figure.add(above, low, hips, 0.105 * build.girth + off)
+        figure.add(above, low, hips, 0.115 * build.girth + off)
         hem.append(low)
     figure.add(hem[0], hem[1], 0.09 * build.girth + off)
 
@@ -247,8 +247,9 @@ def _bag(figure: _Figure, build: Build) -> None:
             figure.add(high, low, 0.085 * size, 0.105 * size)
     elif build.bag == "shoulder bag":
         strap = figure("shoulder_center", left=sign * 0.10, up=-0.02)
-        front, back = (figure("hip_center", left=sign * 0.21, up=0.02, ahead=ahead * size) for ahead in (0.11, -0.13))
-        figure.add(front, back, 0.095 * size)
+        for up in (0.05, -0.07):
+            front, back = (figure("hip_center", left=sign * 0.20, up=up, ahead=ahead * size) for ahead in (0.10, -0.14))
+            figure.add(front, back, 0.07 * size)
         figure.add(strap, (front + back) / 2, 0.02)
     else:
         hand = figure(f"hand_{side}")

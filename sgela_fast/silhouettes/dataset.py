@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from sgela_fast.errors import DataError
+from sgela_fast.silhouettes.claiming import PLAN
 from sgela_fast.silhouettes.config import RenderConfig
 from sgela_fast.silhouettes.images import Frame
 from sgela_fast.silhouettes.layouts import find_sequences
-from sgela_fast.silhouettes.packed import PLAN, Packed, is_packed
+from sgela_fast.silhouettes.packed import Packed, is_packed
 from sgela_fast.silhouettes.sequences import Rows, Sequences
 from sgela_fast.silhouettes.sources import Cached, ImageFolder, Rendered, Source
 from sgela_fast.silhouettes.walks import ArchiveWalks, WalkerWalks

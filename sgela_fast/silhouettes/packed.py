@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgela_fast._version import __version__
-from sgela_fast.atomic import make_folder, replacing, write_file, write_json
+from sgela_fast.atomic import replacing, write_file, write_json
 from sgela_fast.errors import DataError, OutputError, one_line
+from sgela_fast.silhouettes.claiming import PLAN, claim, give_up
 from sgela_fast.silhouettes.config import SIZE
 from sgela_fast.silhouettes.images import Frame
 from sgela_fast.silhouettes.sequences import Sequences
@@ -34,7 +36,6 @@ from sgela_fast.silhouettes.sequences import Sequences
 SCHEMA = "sgela-fast/silhouettes"
 SCHEMA_VERSION = 1
 INDEX = "silhouettes.json"
-PLAN = "unfinished.json"
 QUARANTINE = "quarantine.parquet"
 AGAIN = "pack the folder again"
 _COLUMNS = ("key", "subject", "condition", "view", "first_frame", "frames", "sha256")
@@ -105,8 +106,11 @@ class Packed:
         except _UNREADABLE as error:
             raise DataError(f"{file} cannot be read ({one_line(error)}); {AGAIN}") from error
 
-    def verify(self) -> None:
+    def verify(self, advance: Callable[[int], object] = lambda sequences: None) -> None:
         """Read every frame and compare it with its checksum.
+
+        Args:
+            advance: called with the number of sequences that were read.
 
         Raises:
             DataError: names the first sequence whose frames changed.
@@ -117,6 +121,7 @@ class Packed:
                     f"{self.path / _frames_name(int(self._shard[index]))} is damaged: the frames of "
                     f"{self.sequences.key[index]} do not fit their checksum; {AGAIN}"
                 )
+            advance(1)
 
 
 class PackWriter:
@@ -138,8 +143,7 @@ class PackWriter:
         self.path, self._plan, self._limit = path, plan, frames_per_shard
         if is_packed(path):
             raise OutputError(f"{path} already holds packed silhouettes; choose another output path or remove it")
-        make_folder(path)
-        self._claim()
+        claim(path, plan)
         self._shard, self._totals = 0, {"sequences": 0, "frames": 0}
         self.done: set[str] = set()
         self._subjects: set[str] = set()
@@ -153,20 +157,6 @@ class PackWriter:
         self._new_faults: list[tuple[str, str, str]] = []
         self._frames: list[Frame] = []
         self._rows: list[tuple[str, str, str, str, int, int, str]] = []
-
-    def _claim(self) -> None:
-        plan = self.path / PLAN
-        wanted = json.dumps(self._plan, sort_keys=True)
-        if plan.exists():
-            if json.dumps(json.loads(plan.read_text()), sort_keys=True) != wanted:
-                raise OutputError(
-                    f"{self.path} holds unfinished silhouettes of something else or with other settings; remove it or "
-                    "choose another output path"
-                )
-        elif any(self.path.iterdir()):
-            raise OutputError(f"{self.path} is not empty and holds no silhouettes; choose another output path")
-        else:
-            write_json(plan, self._plan)
 
     def add(self, subject: str, condition: str, view: str, frames: Frame) -> None:
         """Append a sequence ``(T, 64, 64)``.
@@ -199,8 +189,10 @@ class PackWriter:
             self._close_shard()
         faults = self._faults + self._new_faults
         if not self._totals["sequences"]:
-            why = f"; the first fault: {faults[0][1] or faults[0][0]}: {faults[0][2]}" if faults else ""
-            raise DataError(f"not one sequence can be packed into {self.path}, mend the images{why}")
+            give_up(self.path)
+            file, reason = faults[0][1:]
+            why = reason if file in reason else f"{file}: {reason}"
+            raise DataError(f"not one sequence can be packed into {self.path}; the first fault: {why}")
         columns = zip(*faults, strict=True) if faults else ((), (), ())
         with replacing(self.path / QUARANTINE) as temporary:
             pq.write_table(pa.table([pa.array(column, pa.string()) for column in columns], schema=_FAULTS), temporary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +15,12 @@ from sgela_fast.skeletons.config import WalkerConfig
 from sgela_fast.skeletons.layouts import convert_joints
 from sgela_fast.skeletons.recording import lost_joints
 from sgela_fast.skeletons.walker import walk_body
-from sgela_fast.skeletons.walker_identity import make_identity
+from sgela_fast.skeletons.walker_identity import SIDES, make_identity
 from sgela_fast.skeletons.walker_motion import FPS, forward_speed, sole_heights
 
 _STRIDE = 31  # frames over which a heading is averaged, about a stride
+_UPPER = [LAYOUT.index(name) for name in LAYOUT.joints if not name.startswith(("knee", "ankle", "foot"))]
+_LEAST_SWING = 0.05  # metres: below that legs do not say where somebody goes
 _FARTHEST = 0.5  # of the camera's distance: how far a walk gets from the middle of the path
 
 
@@ -131,20 +132,54 @@ def moving_mean(values: Floats, frames: int) -> Floats:
 
 
 def stand_and_face(joints: Floats) -> Floats:
-    """Turn every frame ``(T, 20, 3)`` so that the walker faces z, hips at the origin, lowest sole on the floor."""
+    """Turn every frame ``(T, 20, 3)`` so that the walker faces z, hips at the origin, lowest sole on the floor.
 
-    def pair(name: str) -> Floats:
-        difference: Floats = joints[:, LAYOUT.index(f"{name}_left")] - joints[:, LAYOUT.index(f"{name}_right")]
-        return difference
-
-    across = moving_mean(pair("hip") + pair("shoulder"), _STRIDE)
-    heading = np.arctan2(-across[:, 2], across[:, 0])  # 0 where left is x
-    cos, sin = np.cos(heading), np.sin(heading)
-    hips = joints[:, LAYOUT.index("hip_center"), None]
-    x, z = (joints - hips)[..., 0], (joints - hips)[..., 2]
-    turned = np.stack([cos[:, None] * x - sin[:, None] * z, joints[..., 1], sin[:, None] * x + cos[:, None] * z], -1)
+    A depth camera that sees somebody from the side has the trunk turned towards itself (in KGBD by 45 degrees): trunk,
+    arms and head are turned back as a whole, as far as that lasts longer than a stride.
+    """
+    heading, trunk = find_headings(joints)
+    joints = joints - joints[:, LAYOUT.index("hip_center"), None] * [1, 0, 1]
+    turned = _turn_back(joints, heading)
+    turned[:, _UPPER] = _turn_back(joints[:, _UPPER], trunk)
     turned[..., 1] -= moving_mean(sole_heights(turned).min(axis=1), 5)[:, None]
     return turned
+
+
+def find_headings(joints: Floats) -> tuple[Floats, Floats]:
+    """Where the walker goes and where the trunk faces, ``(T,)`` radians each: 0 along z, a quarter turn along x.
+
+    Legs swing along the way: the first principal axis of one ankle relative to the other, over two strides. The line of
+    hips and shoulders, with the toes, says which end is ahead, and is all that is left where the legs do not swing.
+    """
+    level = joints[..., [0, 2]]
+
+    def pair(name: str) -> Floats:
+        left, right = (level[:, LAYOUT.index(f"{name}_{side}")] for side in SIDES)
+        return np.asarray(left - right)
+
+    swing = pair("ankle")
+    swing = swing - moving_mean(swing, 2 * _STRIDE)
+    xx, zz, xz = (moving_mean(part, 2 * _STRIDE) for part in (swing[:, 0] ** 2, swing[:, 1] ** 2, swing.prod(axis=1)))
+    across = moving_mean(pair("hip") + pair("shoulder"), _STRIDE)
+    facing = np.stack([-across[:, 1], across[:, 0]], axis=-1)  # left of somebody who faces z is x
+    toes = [level[:, LAYOUT.index(f"foot_{side}")] - level[:, LAYOUT.index(f"ankle_{side}")] for side in SIDES]
+    ahead = _unit(facing) + _unit(moving_mean(toes[0] + toes[1], _STRIDE))
+    axis = np.arctan2(2 * xz, zz - xx) / 2
+    axis = np.where(np.sin(axis) * ahead[:, 0] + np.cos(axis) * ahead[:, 1] < 0, axis + np.pi, axis)
+    swings = np.hypot(zz - xx, 2 * xz) > np.maximum(0.4 * (xx + zz), _LEAST_SWING**2)
+    trunk = np.arctan2(facing[:, 0], facing[:, 1])
+    return np.where(swings, axis, trunk), trunk
+
+
+def _turn_back(joints: Floats, heading: Floats) -> Floats:
+    """Turn each frame ``(T, J, 3)`` about the vertical so that what faced ``heading`` faces z."""
+    cos, sin = np.cos(heading)[:, None], np.sin(heading)[:, None]
+    x, y, z = np.moveaxis(joints, -1, 0)
+    return np.stack([cos * x - sin * z, y, sin * x + cos * z], axis=-1)
+
+
+def _unit(vectors: Floats) -> Floats:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
 
 
 def go_ahead(body: Floats, distance: float) -> Floats:
@@ -156,8 +191,3 @@ def go_ahead(body: Floats, distance: float) -> Floats:
 
 
 Walks = WalkerWalks | ArchiveWalks
-
-
-def conditions_of(walks: Sequence[Walk]) -> list[str]:
-    """Conditions that occur, in order."""
-    return sorted({walk.condition for walk in walks})
