@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sgela_fast.baselines.config import BaselineConfig
 from sgela_fast.cli.evaluate import leave_to_preset
 from sgela_fast.cli.run import build
 from sgela_fast.cli.train import settings as training_settings
@@ -70,6 +71,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         ("training", TrainingConfig),
         ("encoding", EncodingConfig),
         ("evaluation", EvaluationConfig),
+        ("baselines", BaselineConfig),
     ):
         parser.add_class_arguments(kind, name)
     leave_to_preset(parser, "evaluation.recognition")
@@ -117,6 +119,7 @@ def _settings(args: Namespace) -> ReproductionConfig:
         training=training,
         encoding=build(EncodingConfig, args.encoding),
         evaluation=build(EvaluationConfig, args.evaluation),
+        baselines=build(BaselineConfig, args.baselines),
     )
 
 
@@ -162,9 +165,13 @@ def _print_report(report: Report, as_json: bool) -> None:
     from sgela_fast.reproduction.tables import make_tables
 
     if as_json:
-        print(json.dumps({"cells": [asdict(cell) for cell in report.cells]}, indent=2, allow_nan=False))
+        print(
+            json.dumps(
+                {"cells": [asdict(cell) for cell in report.cells], "claims": report.claims}, indent=2, allow_nan=False
+            )
+        )
     else:
-        for table in make_tables(report.cells):
+        for table in make_tables(report.cells, report.claims):
             print_table(table)
     total = len(report.cells) + len(report.failed) + len(report.left)
     print(f"{len(report.cells)} of {total} cells are done ({report.done} now): {report.out}", file=sys.stderr)

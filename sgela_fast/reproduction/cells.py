@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from sgela_fast.baselines.registry import BASELINES
 from sgela_fast.models.config import Attention, Feature
 from sgela_fast.reproduction import published
 from sgela_fast.reproduction.config import ATTENTIONS, TABLES, ReproductionConfig
@@ -19,7 +20,9 @@ from sgela_fast.reproduction.results import CellResult
 Kind = Literal["recognition", "retrieval", "baseline", "attention", "curve", "size"]
 # Rows that say most, in this order: they are computed before any other.
 FOREMOST = ("las-reverse-ages", "untrained-ages", "bas-reverse-ages", "las-plain-ages", "none-reverse-states")
-SUPERVISED = "multi-layer-lstm"  # Table 2's row "GE" is Table 1's multi-layer LSTM: the published figures are the same
+SUPERVISED = "ge-supervised"  # the baseline that is Table 2's row "GE"
+# Baselines without a row in the paper: what bone lengths, a linear rule and the mere place in the room give away.
+FURTHER = ("bones-nearest", "lda", "position")
 
 
 @dataclass(frozen=True)
@@ -121,22 +124,16 @@ class Cell:
     order: tuple[int, ...]
 
 
-def plan(config: ReproductionConfig, data: Sequence[DataSet], baselines: Sequence[str] = ()) -> list[Cell]:
-    """All cells, the most informative first.
-
-    Args:
-        config: what is reproduced.
-        data: the data sets.
-        baselines: rows of Table 1 that this installation can compute.
-    """
-    planner = _Planner(config, data, baselines)
+def plan(config: ReproductionConfig, data: Sequence[DataSet]) -> list[Cell]:
+    """All cells, the most informative first."""
+    planner = _Planner(config, data)
     cells = [cell for table in config.tables for name in TABLES[table] for cell in planner.table(name)]
     return sorted(cells, key=lambda cell: cell.order)
 
 
 class _Planner:
-    def __init__(self, config: ReproductionConfig, data: Sequence[DataSet], baselines: Sequence[str]) -> None:
-        self.config, self.data, self.baselines = config, data, baselines
+    def __init__(self, config: ReproductionConfig, data: Sequence[DataSet]) -> None:
+        self.config, self.data = config, data
         self._count = 0
 
     def table(self, name: str) -> Iterator[Cell]:
@@ -163,23 +160,21 @@ class _Planner:
                         yield from makers[name](context)
 
     def _table1(self, context: _Context) -> Iterator[Cell]:
-        name = context.condition.name
         for method in published.TABLE1:
-            if method.row in self.baselines:
-                yield from self._baseline("1", method.row, method.label, context, method=method.row, components={})
+            if method.row in BASELINES:
+                yield from self._baseline("1", method.row, context, method=method.row)
             elif method.row == "ours":
                 yield from self._stored("1", "ours", method.label, context, self._encoder(context), "ages")
+        for name in FURTHER:
+            yield from self._baseline("1", name, context, method=name)
         untrained = self._encoder(context, trained=False)
-        yield from self._stored(
-            "1", "untrained", f"Untrained encoder, on {name}", context, untrained, "ages", method="untrained"
-        )
+        yield from self._stored("1", "untrained", "Untrained encoder", context, untrained, "ages", method="untrained")
 
     def _table2(self, context: _Context) -> Iterator[Cell]:
         for row in published.TABLE2:
             known = {"components": row.components, "entry": published.for_ablation(row.row)}
             if row.attention is None:
-                if SUPERVISED in self.baselines:
-                    yield from self._baseline("2", row.row, row.label, context, method=SUPERVISED, **known)
+                yield from self._baseline("2", row.row, context, method=SUPERVISED, **known)
                 continue
             encoder = self._encoder(context, attention=row.attention, reverse=row.reverse)
             yield from self._stored("2", row.row, row.label, context, encoder, row.feature, **known)
@@ -265,15 +260,19 @@ class _Planner:
             yield self._cell(table, row, label, context, nearest, "G", "none", gallery, suffix, **known)
 
     def _baseline(
-        self, table: str, row: str, label: str, context: _Context, *, method: str, **known: Any
+        self, table: str, row: str, context: _Context, *, method: str, entry: dict[str, Any] | None = None, **known: Any
     ) -> Iterator[Cell]:
-        condition = context.condition
-        entry = known.pop("entry", None) or published.for_method(method, condition.name)
-        work = Work("baseline", condition.name, condition.split, context.seed, baseline=method)
-        for protocol in self.config.protocols:
-            selection = "validation" if protocol == "C" else "none"
-            shown = entry if protocol == "C" else None
-            yield self._cell(table, row, label, context, work, protocol, selection, shown, method=method, **known)
+        """Cells of all protocols and selections; protocol G comes with the honest classifier."""
+        condition, label = context.condition, BASELINES[method].title
+        entry = entry or published.for_method(method, condition.name)
+        known["method"] = method
+        work = Work("baseline", condition.name, condition.split, context.seed, "validation", baseline=method)
+        if "C" in self.config.protocols:
+            for selection in self.config.selections:
+                chosen = replace(work, selection=selection)
+                yield self._cell(table, row, label, context, chosen, "C", selection, entry, **known)
+        if "G" in self.config.protocols:
+            yield self._cell(table, row, label, context, work, "G", "none", **known)
 
     def _inside(self, table: str, kind: Kind, attention: Attention, context: _Context) -> Iterator[Cell]:
         """A cell about an encoder itself; of data sets with several test sets the first one stands for all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_args
 
+from sgela_fast.baselines.config import BaselineConfig
 from sgela_fast.encoding.config import EncodingConfig
 from sgela_fast.errors import ConfigError
 from sgela_fast.evaluation.config import EvaluationConfig
@@ -45,6 +46,7 @@ class ReproductionConfig:
         training: of all encoders; the split and the seed differ.
         encoding: of all stores.
         evaluation: of all cells; protocol, split, selection and seed differ.
+        baselines: of the methods of Table 1.
 
     Raises:
         ConfigError: a setting is out of range or not among its choices.
@@ -62,6 +64,7 @@ class ReproductionConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    baselines: BaselineConfig = field(default_factory=BaselineConfig)
 
     def __post_init__(self) -> None:
         for name, choices in (("tables", tuple(TABLES)), ("protocols", ("C", "G")), ("selections", SELECTIONS)):

@@ -77,7 +77,7 @@ class Costs:
             return "train"
         if isinstance(part, StoreSpec):
             return f"encode-{part.feature}"
-        return "-".join(filter(None, (part.kind, part.selection, part.baseline)))
+        return "-".join(filter(None, (part.kind, part.baseline, part.selection)))
 
     def _units(self, part: Part) -> float:
         """Steps or windows, times their frames."""

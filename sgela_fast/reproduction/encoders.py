@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from sgela_fast.atomic import make_folder
+from sgela_fast.checkpoints.history import HISTORY, read_history
 from sgela_fast.checkpoints.run_folder import INDEX, WEIGHTS, read_info, write_info, write_run
 from sgela_fast.errors import CheckpointError
 from sgela_fast.models.config import SGELAConfig
@@ -32,7 +32,6 @@ from sgela_fast.training.config import TrainingConfig
 from sgela_fast.training.trainer import TrainingResult, train
 
 FOLDER = "encoders"
-HISTORY = "history.json"
 FINISHED = ("finished", "out of budget")
 CURVE_POINTS = 200
 # Settings that leave an encoder comparable with others; those of a resumed run and the precision of its arithmetic.
@@ -182,31 +181,24 @@ class Encoders:
             announce=announce,
         )
 
-    def history(self, spec: EncoderSpec) -> list[dict[str, Any]]:
-        """Its log entries."""
-        path = self.path(spec) / HISTORY
-        return json.loads(path.read_text()) if path.exists() else []
-
     def history_seconds(self, spec: EncoderSpec) -> float:
         """Seconds that were spent training it."""
-        history = self.history(spec)
-        return float(history[-1]["seconds"]) if history else 0.0
+        if not (self.path(spec) / HISTORY).exists():
+            return 0.0
+        history = read_history(self.path(spec))
+        return float(history.seconds[-1]) if len(history) else 0.0
 
     def summary(self, spec: EncoderSpec) -> dict[str, Any] | None:
         """For :attr:`sgela_fast.reproduction.results.CellResult.training`."""
         if not spec.trained:
             return None
-        info, history = read_info(self.path(spec)), self.history(spec)
-        every = max(1, math.ceil(len(history) / CURVE_POINTS))
-        chosen = [*history[:-1:every], *history[-1:]]
+        info = read_info(self.path(spec))
+        logged = (self.path(spec) / HISTORY).exists()
         return {
             "steps": info["step"],
             "epochs": round(info["step"] / self.steps_an_epoch(spec), 3),
             "seconds": float(info.get("seconds") or self.history_seconds(spec)),
-            "curve": [
-                [entry["step"], entry["reconstruction"], entry["attention"], entry.get("validation")]
-                for entry in chosen
-            ],
+            "curve": read_history(self.path(spec)).curve(CURVE_POINTS) if logged else [],
             **({"adopted_from": info["adopted_from"]} if "adopted_from" in info else {}),
         }
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from sgela_fast.baselines.registry import BASELINES
+from sgela_fast.baselines.run import run_baseline
+from sgela_fast.encoding.attention import mean_attention
 from sgela_fast.encoding.encode import encode
 from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.store import Store
@@ -21,19 +23,18 @@ from sgela_fast.evaluation.recognition_protocol import RecognitionRun
 from sgela_fast.evaluation.results import Figures, Outcome
 from sgela_fast.evaluation.retrieval_protocol import run_retrieval
 from sgela_fast.evaluation.sides import Sides, divide
+from sgela_fast.models.complexity import count_parameters, window_flops
 from sgela_fast.models.device import choose_device
 from sgela_fast.reproduction.cells import EncoderSpec, StoreSpec, Work
 from sgela_fast.reproduction.config import ReproductionConfig
 from sgela_fast.reproduction.datasets import Condition, DataSet
 from sgela_fast.reproduction.encoders import Encoders
 from sgela_fast.reproduction.results import FIGURES
-from sgela_fast.training.batches import load_windows
+from sgela_fast.skeletons.config import WindowConfig
 
 STORES = "stores"
 LOOKS_AN_EPOCH = 4  # at the test set, under best-on-test, where the released code's 50 steps are less than that
 BEST_ON_TEST_EPOCHS = 40  # nothing stops it early, and later epochs only give the test set more to choose from
-ATTENTION_WINDOWS = 4096
-_BATCH = 256
 
 Note = Callable[[str], None]
 
@@ -104,6 +105,8 @@ class Workshop:
             return {"C": self._recognition(work)}
         if work.kind == "retrieval":
             return {"G": self._retrieval(work)}
+        if work.kind == "baseline":
+            return self._baseline(work)
         if work.kind == "attention":
             return {None: self._attention(work)}
         if work.kind == "curve":
@@ -187,7 +190,34 @@ class Workshop:
             notes=tuple(notes),
         )
 
-    @torch.inference_mode()
+    def _baseline(self, work: Work) -> dict[str | None, Measured]:
+        """Both protocols of a baseline; that of best-on-test alone where the test set chooses."""
+        condition = self.condition(work)
+        config = self._evaluation(condition)
+        honest = work.selection != "best-on-test"
+        recognition = replace(config.recognition, selection=_selection(work))
+        outcomes = run_baseline(
+            work.baseline,
+            condition.data.archive,
+            split=work.split,
+            window=self._window(),
+            evaluation=replace(config, protocol="both" if honest else "C", recognition=recognition),
+            config=self.config.baselines,
+            seed=work.seed,
+            note=lambda remark: self.note(f"{work.name}, {remark}"),
+        )
+        found: dict[str | None, Measured] = {}
+        for outcome in outcomes:
+            assert outcome.probes is not None
+            measured = self._measured(work, outcome, outcome.probes)
+            notes = (BASELINES[work.baseline].note, outcome.selection, *measured.notes)
+            found[outcome.protocol] = replace(measured, notes=notes)
+        return found
+
+    def _window(self) -> WindowConfig:
+        """How the stores' windows are cut."""
+        return replace(self.config.window, stride=self.config.encoding.stride or self.config.window.stride)
+
     def _attention(self, work: Work) -> Measured:
         """Mean attention matrices over test windows."""
         spec = _encoder(work)
@@ -195,21 +225,15 @@ class Workshop:
         encoder = Encoder.load(self.encoders.path(spec), self.config.encoding.backend, self.config.encoding.device)
         archive = condition.data.archive
         rows = archive.select(condition.split, condition.test_value)
-        windows, _ = load_windows(archive, rows, encoder.window, encoder.device)
-        chosen = torch.linspace(0, len(windows) - 1, min(len(windows), ATTENTION_WINDOWS)).long()
-        total: torch.Tensor | None = None
-        for batch in chosen.split(_BATCH):
-            alignment = encoder.model(windows.gather(batch)).alignment.sum(dim=1)  # (A, B, T, T) -> (A, T, T)
-            total = alignment if total is None else total + alignment
-        assert total is not None
-        matrices = (total / len(chosen)).double().cpu().numpy()
+        self.note(work.name)
+        found = mean_attention(encoder, (archive.frames_of(row) for row in rows))
         return Measured(
             training=self.encoders.summary(spec),
             values={
-                "attention": matrices.round(6).tolist(),
+                "attention": found.matrices.round(6).tolist(),
                 "axes": ["x", "y", "z"],
-                "windows": len(chosen),
-                "locality": _locality(matrices, encoder.model.config.reverse),
+                "windows": found.windows,
+                "locality": _locality(found.matrices, encoder.model.config.reverse),
             },
         )
 
@@ -222,9 +246,22 @@ class Workshop:
         return Measured(training=training, values=last)
 
     def _size(self) -> Measured:
+        """Parameters and operations, counted by the model itself."""
         spec = EncoderSpec(next(iter(self.data)), self.config.splits[0], 0, self.config.window.frames)
         model, _, _ = self.encoders.settings(spec)
-        return Measured(values={"joints": model.joints, "frames": model.frames})
+        parameters = count_parameters(model)
+        return Measured(
+            values={
+                "joints": model.joints,
+                "frames": model.frames,
+                "parameters": parameters.live.total,
+                "parameters_as_released": parameters.released,
+                "encoder_parameters": parameters.live.encoder,
+                "flops_of_a_window": window_flops(model).total,
+                "flops_of_its_ages": window_flops(model, reconstruction=False).total,
+                "parts": {"parameters": parameters.live.as_dict(), "flops": window_flops(model).as_dict()},
+            }
+        )
 
 
 def _encoder(work: Work) -> EncoderSpec:

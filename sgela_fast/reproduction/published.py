@@ -61,7 +61,7 @@ TABLE1 = (
         "d16-adaboost", "D16 + AdaBoost", "skeleton", (41.8, 27.4, 39.2, 69.9), (74.1, 65.5, 78.2, 90.6), (59.8, 78.8)
     ),
     Method(
-        "single-layer-lstm",
+        "lstm",
         "Single-layer LSTM",
         "skeleton",
         (15.8, 20.0, 19.1, 39.8),
@@ -69,14 +69,14 @@ TABLE1 = (
         (80.9, 92.3),
     ),
     Method(
-        "multi-layer-lstm",
+        "lstm-2",
         "Multi-layer LSTM",
         "skeleton",
         (36.1, 34.4, 30.9, 46.2),
         (75.6, 72.1, 71.9, 89.8),
         (81.6, 94.2),
     ),
-    Method("posegait", "PoseGait", "skeleton", (33.3, 41.4, 37.1, 90.6), (81.8, 79.9, 74.8, 97.8), (70.5, 94.0)),
+    Method("pose-cnn", "PoseGait", "skeleton", (33.3, 41.4, 37.1, 90.6), (81.8, 79.9, 74.8, 97.8), (70.5, 94.0)),
     Method("ours", "Ours (LAS, AGEs)", "skeleton", (59.1, 56.1, 58.2, 87.7), (86.5, 81.7, 85.3, 96.3), (86.9, 94.9)),
 )
 

@@ -21,6 +21,8 @@ from sgela_fast.atomic import make_folder, write_json, writing
 from sgela_fast.errors import DataError
 from sgela_fast.evaluation.probes import Probes, read_probes, write_probes
 
+__all__ = ["FIGURES", "TABLES", "CellResult", "Probes", "ResultsFolder", "read_cells", "read_probes"]
+
 SCHEMA = "sgela-fast/reproduction"
 SCHEMA_VERSION = 1
 INDEX = "reproduction.json"

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from sgela_fast.atomic import make_folder, write_json
 from sgela_fast.errors import Interrupted
 from sgela_fast.locking import exclusive
 from sgela_fast.reproduction.cells import Cell, EncoderSpec, StoreSpec, Work, plan
 from sgela_fast.reproduction.claim import check_same, describe_run
+from sgela_fast.reproduction.claims import judge
 from sgela_fast.reproduction.config import JobConfig, ReproductionConfig
 from sgela_fast.reproduction.costs import Costs, Part
 from sgela_fast.reproduction.datasets import open_datasets
@@ -60,6 +62,7 @@ class Report:
         done: cells finished in this run.
         failed: cell to the reason why it failed.
         left: cells for which there was no time.
+        claims: which of the paper's claims hold (:class:`sgela_fast.reproduction.claims.Claim`), as plain data.
     """
 
     out: Path
@@ -67,6 +70,7 @@ class Report:
     done: int
     failed: dict[str, str]
     left: list[str]
+    claims: list[dict[str, Any]]
 
 
 def reproduce(
@@ -131,6 +135,7 @@ class Runner:
         self.encoders = Encoders(out, self.config, self.data, self.job.encoders)
         self.encoders.steps = int(before["steps"]) if before is not None else self._decide_steps()
         self.created = before["created"] if before is not None else None
+        self.claims: list[dict[str, Any]] = before.get("claims", []) if before is not None else []
         self.results = {cell.cell: cell for cell in self.folder.read()}
         self.failed: dict[str, str] = {}
         self._broken: dict[Part, str] = {}
@@ -203,10 +208,12 @@ class Runner:
                 ) from None
             finally:
                 workers.stop()
+            claims = judge(self.folder, self._finished(), self.config.evaluation.resamples)
+            self.claims = [claim.as_json() for claim in claims]
             self._save()
         finished = self._finished()
         left = [cell.result.cell for cell in self.pending]
-        return Report(self.out, finished, len(finished) - before, dict(self.failed), left)
+        return Report(self.out, finished, len(finished) - before, dict(self.failed), left, self.claims)
 
     def _loop(self, workers: InProcess | Processes, progress: Callable[..., None]) -> None:
         while True:
@@ -432,10 +439,10 @@ class Runner:
         """Write what is shown of the whole."""
         content = describe_run(self.config, self.data, self.encoders, self.created)
         self.created = content["created"]
-        self.folder.write_index({**content, "job": asdict(self.job)})
+        self.folder.write_index({**content, "job": asdict(self.job), "claims": self.claims})
         self._write_failures()
         done = self._finished()
-        write_tables(self.out, make_tables(done), done)
+        write_tables(self.out, make_tables(done, self.claims), done)
 
     def _finished(self) -> list[CellResult]:
         """Finished cells of the plan, in its order."""

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sgela_fast.atomic import replacing, write_text
 from sgela_fast.reproduction import published
@@ -41,8 +42,8 @@ class Table:
         return "\n".join([f"## {self.title}", "", *lines, *(f"\n{note}" for note in self.notes), ""])
 
 
-def make_tables(cells: Sequence[CellResult]) -> list[Table]:
-    """Tables of whatever cells there are."""
+def make_tables(cells: Sequence[CellResult], claims: Sequence[dict[str, Any]] = ()) -> list[Table]:
+    """Tables of whatever cells there are, and of the claims that they decide."""
     found = [
         make([cell for cell in cells if (cell.table, cell.dataset) == (name, dataset)], dataset)
         for name, make in (("1", _table1), ("2", _table2))
@@ -58,7 +59,7 @@ def make_tables(cells: Sequence[CellResult]) -> list[Table]:
             rows = [[group[0].label, *_measured(group)] for group in _groups(own)]
             found.append(Table(f"{title}, {dataset}", ["", *_headings(own)], rows))
     found += [_size(cell) for cell in cells if cell.table == "size"]
-    return found
+    return [*found, *([_claims(claims)] if claims else [])]
 
 
 def write_tables(out: Path, tables: Sequence[Table], cells: Sequence[CellResult]) -> None:
@@ -85,7 +86,7 @@ def _table1(cells: Sequence[CellResult], dataset: str) -> Table:
         unmeasured = [NOTHING] * len(_headings(cells))
         rows.append([method.label, _number(rank1), _number(nauc), *(_measured(group, cells) if group else unmeasured)])
     extra = [group for group in _groups(cells) if group[0].row not in {method.row for method in published.TABLE1}]
-    rows += [["Untrained encoder", NOTHING, NOTHING, *_measured(group, cells)] for group in extra]
+    rows += [[group[0].label, NOTHING, NOTHING, *_measured(group, cells)] for group in extra]
     notes = []
     if printed:
         notes.append("Rows without figures of ours need depth or colour images, which no archive of skeletons has.")
@@ -151,6 +152,35 @@ def _size(cell: CellResult) -> Table:
     rows.append(["published parameters", f"{printed['parameters_millions']} M"])
     rows.append(["published GFLOPs", f"{printed['gflops']}"])
     return Table("Size", ["", cell.label], rows)
+
+
+def _claims(claims: Sequence[dict[str, Any]]) -> Table:
+    rows = []
+    for claim in claims:
+        entry, ends = claim["published"] or {}, claim["interval"]
+        printed = " / ".join(_number(entry.get(name)) for name in ("better", "worse")) if entry else NOTHING
+        rows.append(
+            [
+                claim["statement"],
+                claim["dataset"],
+                claim["protocol"] or NOTHING,
+                printed,
+                f"{claim['better']:.1f} / {claim['worse']:.1f}",
+                f"{claim['difference']:+.1f}",
+                f"{ends[0]:+.1f} to {ends[1]:+.1f}" if ends else NOTHING,
+                NOTHING if claim["p_value"] is None else f"{claim['p_value']:.4f}",
+                str(len(claim["differences"])),
+                claim["verdict"],
+            ]
+        )
+    columns = ["claim", "data", "protocol", "published", "ours", "difference", "interval", "p", "runs", "verdict"]
+    note = (
+        "Points of Rank-1. Intervals and p-values (two-sided, not corrected for the number of claims) come from "
+        "resampling and flipping persons; they say nothing of what other seeds of training would give. A claim is "
+        "decided where its interval leaves out 0, p is at most 0.05 and all runs agree; of transfer, where it lies within 3 points, or "
+        "beyond. The verdict is about this data and this much training."
+    )
+    return Table("Claims", columns, rows, [note])
 
 
 def _headings(cells: Sequence[CellResult]) -> list[str]:
