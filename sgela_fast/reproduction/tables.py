@@ -177,8 +177,8 @@ def _claims(claims: Sequence[dict[str, Any]]) -> Table:
     note = (
         "Points of Rank-1. Intervals and p-values (two-sided, not corrected for the number of claims) come from "
         "resampling and flipping persons; they say nothing of what other seeds of training would give. A claim is "
-        "decided where its interval leaves out 0, p is at most 0.05 and all runs agree; of transfer, where it lies within 3 points, or "
-        "beyond. The verdict is about this data and this much training."
+        "decided where its interval leaves out 0, p is at most 0.05 and all runs agree; of transfer, where the "
+        "interval lies within 3 points, or beyond. The verdict is about this data and this much training."
     )
     return Table("Claims", columns, rows, [note])
 
