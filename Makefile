@@ -10,6 +10,8 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 # The CUDA compiler as Python packages (about 270 MB), for machines that have no nvcc. All of one release.
 NVCC ?= $(foreach part,cuda-nvcc cuda-runtime cuda-crt cuda-cccl nvvm,"nvidia-$(part)==13.0.*")
 
+APT := -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # One math-library thread a process: the test processes share the cores.
@@ -17,7 +19,7 @@ SINGLE := OMP_NUM_THREADS=1
 CSRC := $(shell find csrc)
 SANITIZED := build/sanitize
 
-.PHONY: demo test lint docs docs-serve check-cuda cuda-toolkit sanitize clean help
+.PHONY: demo test browser lint docs docs-serve check-cuda cuda-toolkit sanitize clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -46,6 +48,15 @@ demo: $(VENV)/.package  ## set up, then the whole pipeline on synthetic walkers 
 
 test: $(VENV)/.development  ## set up, then all tests
 	$(SINGLE) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Never fails: where there is no Chromium, those tests are skipped and say so.
+browser:  ## install Debian's Chromium for the tests of the report's page, where that can be done
+	@if command -v chromedriver >/dev/null && { command -v chromium || command -v chromium-browser \
+		|| command -v google-chrome; } >/dev/null; then echo "a Chromium is there"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get $(APT) update \
+		&& DEBIAN_FRONTEND=noninteractive apt-get $(APT) install -y --no-install-recommends chromium chromium-driver; \
+	then echo "Chromium was installed"; \
+	else echo "no Chromium, and no Debian packages or no rights to install it: the tests in a browser will be skipped"; fi
 
 lint: $(VENV)/.development  ## format, lint and type checks
 	$(BIN)/ruff format --check .

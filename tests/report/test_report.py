@@ -58,6 +58,14 @@ def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
     assert "url(" not in page
 
 
+def test_the_style_moves_nothing_by_itself(page: str) -> None:
+    style = re.search(r"<style>(.*?)</style>", page, re.S)
+    assert style is not None
+    assert not re.search(r"\b(transition|animation|@keyframes)\b", style[1])
+    assert style[1].count("scroll-behavior") == 1
+    assert "@media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth; } }" in style[1]
+
+
 def test_names_that_are_markup_stay_text(page: str) -> None:
     found = Page(page)
     assert [tag for tag, _ in found.tags].count("script") == 2  # the page's own, and the block of data
