@@ -54,7 +54,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "search": (*GROUND, "encoding.store", "models.checks"),
     "report": (
         *GROUND,
+        "checkpoints.history",
+        "encoding.attention",
+        "encoding.encoder",
         "encoding.store",
+        "evaluation.metrics",
         "reproduction.results",
         "search",
         "skeletons.archive",

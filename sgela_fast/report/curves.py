@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgela_fast.errors import DataError
+from sgela_fast.checkpoints.history import read_history
+from sgela_fast.encoding.attention import mean_attention
+from sgela_fast.encoding.encoder import Encoder
+from sgela_fast.evaluation.metrics import cmc_curve
 from sgela_fast.report.chart import Chart, line_chart
-from sgela_fast.report.config import SERIES
+from sgela_fast.report.config import SERIES, ReportConfig
 from sgela_fast.report.figures import PROTOCOLS, Row, cells_of, rows_of, selection_in_words
 from sgela_fast.report.inputs import Inputs, Results
-from sgela_fast.report.page import Heat, Section
-from sgela_fast.reproduction.results import CellResult, read_probes
+from sgela_fast.report.page import Heat, Section, evenly
+from sgela_fast.reproduction.results import CellResult, ResultsFolder
+from sgela_fast.skeletons.archive import Archive
 
 AXES = ("x", "y", "z")
 Floats = NDArray[np.float64]
@@ -83,15 +88,10 @@ def _cmc(results: Results, cell: CellResult, level: str) -> Floats | None:
     """The curve of one cell, shares over places; from the ranks of its probes in a reproduction."""
     if level in cell.values:
         return np.asarray(cell.values[level], np.float64)
-    if cell.probes_file is None or level == "recordings":
+    if cell.probes_file is None:
         return None
-    probes = read_probes(results.path / cell.probes_file)
-    places = len(probes.persons)
-    if not len(probes.rank) or probes.rank.min() < 1 or probes.rank.max() > places:
-        raise DataError(
-            f"{results.path / cell.probes_file} holds ranks outside 1 to {places}; have the cell {cell.cell} done again"
-        )
-    return np.cumsum(np.bincount(probes.rank, minlength=places + 1)[1:]) / len(probes.rank)
+    probes = ResultsFolder(results.path).read_probes(cell)
+    return probes.cmc() if level == "windows" else cmc_curve(probes.recording_rank, len(probes.persons))
 
 
 def training_curves(inputs: Inputs) -> Section:
@@ -144,19 +144,21 @@ def _histories(inputs: Inputs) -> list[tuple[str, list[Point]]]:
         if curve:
             where = f", {cell.trained_on}" if cell.trained_on else ""
             # Many cells evaluate one encoder.
-            found.setdefault(repr(curve), (f"{cell.label}{where}", [tuple(point) for point in curve]))
-    for name, history in inputs.histories.items():
-        points: list[Point] = [
-            (entry["step"], entry["reconstruction"], entry.get("attention"), entry.get("validation"))
-            for entry in history
-        ]
-        found[name] = (name, points)
+            found.setdefault(repr(curve), (f"{cell.label}{where}", [_point(point) for point in curve]))
+    for run in inputs.runs:
+        found[str(run)] = (run.name, [_point(entry) for entry in read_history(run).curve()])
     return list(found.values())
 
 
-def attention(results: Results) -> Section:
-    """Mean attention matrices for each axis (Figure 3a)."""
-    title = "Attention (Figure 3a)"
+def _point(entry: Sequence[float | None]) -> Point:
+    step, reconstruction, attention, held_out = entry
+    assert step is not None
+    return step, reconstruction, attention, held_out
+
+
+def attention(inputs: Inputs, config: ReportConfig) -> Section:
+    """Mean attention matrices for each axis (Figure 3a); of an evaluation from its runs and recordings."""
+    title, results = "Attention (Figure 3a)", inputs.results
     heats: list[Heat] = []
     for cell in results.cells:
         if cell.table != "figure3a":
@@ -168,18 +170,41 @@ def attention(results: Results) -> Section:
             what = cell.label if len(cell.values) == 1 else f"{cell.label}, {name.replace('_', ' ')}"
             for axis, matrix in zip(AXES, matrices, strict=False):
                 heats.append(_heat(f"{what}, {cell.dataset}, axis {axis}", matrix))
+    if results.kind == "evaluation" and inputs.archive is not None:
+        heats = _of_runs(inputs.runs, inputs.archive, config.queries)
     if not heats:
-        how = (
-            "`sgela-fast evaluate` sees encodings alone; `sgela-fast reproduce` keeps mean attention matrices"
-            if results.kind == "evaluation"
-            else "`sgela-fast reproduce` adds them once its cells of Figure 3a are finished"
-        )
-        return Section("attention", title, missing=f"No attention matrices are here: {how}.")
+        return Section("attention", title, missing=f"No attention matrices are here: {_how_to_attend(inputs)}.")
     lead = (
         "Mean weight with which each step of the decoder (row) looks at each frame of the window (column); rows sum to "
         "1. Windows are rebuilt in reverse, so weight is local near the diagonal from top right to bottom left.",
     )
     return Section("attention", title, lead, parts=tuple(heats))
+
+
+def _how_to_attend(inputs: Inputs) -> str:
+    if inputs.results.kind == "reproduction":
+        return "`sgela-fast reproduce` adds them once its cells of Figure 3a are finished"
+    if inputs.archive is None:
+        return inputs.why_no_archive
+    return "name run folders of models with attention (las, bas or mbas) with --runs"
+
+
+def _of_runs(runs: Sequence[Path], archive: Archive, windows: int) -> list[Heat]:
+    """Mean attention of each run's model over about so many windows, from recordings drawn evenly."""
+    heats: list[Heat] = []
+    for run in runs:
+        encoder = Encoder.load(run)
+        if encoder.model.config.attention == "none" or encoder.layout != archive.layout:
+            continue
+        encoder = encoder.with_stride(encoder.window.frames)
+        total = sum(len(encoder.window.starts(row.frames)) for row in archive.rows)
+        names = [
+            archive.rows[place].recording for place in evenly(len(archive), -(-windows * len(archive) // max(1, total)))
+        ]
+        found = mean_attention(encoder, (archive[name] for name in names))
+        for axis, matrix in zip(AXES, found.matrices, strict=False):
+            heats.append(_heat(f"{run.name}, {archive.path.name}, {found.windows:,} windows, axis {axis}", matrix))
+    return heats
 
 
 def _matrices(value: Any) -> Floats | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sgela_fast.checkpoints.history import HISTORY
 from sgela_fast.encoding.store import Store
-from sgela_fast.errors import DataError, one_line
+from sgela_fast.errors import DataError
 from sgela_fast.reproduction.results import INDEX, CellResult, ResultsFolder
 from sgela_fast.skeletons.archive import Archive, is_archive
 
 EVALUATION = "sgela-fast/evaluation"
-RESULTS, PIPELINE, HISTORY = "results.json", "pipeline.json", "history.json"
+RESULTS, PIPELINE = "results.json", "pipeline.json"
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,21 @@ class Results:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that was found; ``why_no_…`` says, where something is lacking, why and how to give it."""
+    """Everything that was found; ``why_no_…`` says, where something is lacking, why and how to give it.
+
+    Attributes:
+        results: the folder of results.
+        store: of encodings.
+        archive: of recordings.
+        runs: folders of trained models.
+    """
 
     results: Results
     store: Store | None = None
     why_no_store: str = ""
     archive: Archive | None = None
     why_no_archive: str = ""
-    histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    runs: tuple[Path, ...] = ()
 
 
 def open_inputs(
@@ -67,9 +75,9 @@ def open_inputs(
         return _of_pipeline(folder, store, archive, runs)
     found = read_results(folder)
     opened, why_no_store = _store(found, store)
-    recordings, why_no_archive = _archive(opened, archive)
-    histories = {Path(run).name: read_history(Path(run)) for run in runs}
-    return Inputs(found, opened, why_no_store, recordings, why_no_archive, histories or _named_histories(found))
+    recordings, why_no_archive = _archive(found, opened, archive)
+    folders = tuple(map(Path, runs)) or _named_runs(found)
+    return Inputs(found, opened, why_no_store, recordings, why_no_archive, folders)
 
 
 def _of_pipeline(
@@ -107,24 +115,6 @@ def read_results(folder: Path) -> Results:
     )
 
 
-def read_history(run: Path) -> list[dict[str, Any]]:
-    """The losses over time of a run folder.
-
-    Raises:
-        DataError: it has none, or the file is damaged.
-    """
-    path = run / HISTORY
-    try:
-        content = json.loads(path.read_text())
-        if not all(isinstance(entry["step"], int) and "reconstruction" in entry for entry in content):
-            raise ValueError("an entry lacks its step or its reconstruction loss")
-    except FileNotFoundError as error:
-        raise DataError(f"{run} has no {HISTORY}; give a run folder made by `sgela-fast train`") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({one_line(error)}); restore it or leave the run out") from error
-    return list(content)
-
-
 def _evaluation(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
@@ -143,6 +133,9 @@ def _store(results: Results, given: str | Path | None) -> tuple[Store | None, st
     if given is not None:
         return Store(given), ""
     if results.kind == "reproduction":
+        kept = sorted(path.parent for path in results.path.glob("stores/*/store.json"))
+        if kept:
+            return Store(kept[0]), ""
         return None, "a reproduction keeps no store; encode the archive and name its store with --store"
     named = [Path(name) for name in results.head.get("settings", {}).get("stores", ())]
     for path in named:
@@ -152,11 +145,12 @@ def _store(results: Results, given: str | Path | None) -> tuple[Store | None, st
     return None, f"{where}; name it with --store"
 
 
-def _archive(store: Store | None, given: str | Path | None) -> tuple[Archive | None, str]:
+def _archive(results: Results, store: Store | None, given: str | Path | None) -> tuple[Archive | None, str]:
     if given is None:
-        named = None if store is None else store.info.get("archive")
+        data = results.head.get("datasets") or [{}]
+        named = data[0].get("archive") if store is None else store.info.get("archive")
         if named is None or not is_archive(Path(named)):
-            where = "no store names its archive" if named is None else f"the archive {named} is not there any more"
+            where = "nothing names the archive" if named is None else f"the archive {named} is not there any more"
             return None, f"{where}; name it with --archive"
         archive = Archive(named)
         if store is not None and not _belongs(store, archive):
@@ -172,13 +166,13 @@ def _belongs(store: Store, archive: Archive) -> bool:
     return store.info.get("archive_fingerprint") in (None, archive.fingerprint)
 
 
-def _named_histories(results: Results) -> dict[str, list[dict[str, Any]]]:
-    """Histories of the runs that the evaluated stores were encoded with, as far as they are still there."""
-    found = {}
+def _named_runs(results: Results) -> tuple[Path, ...]:
+    """The runs that the evaluated stores were encoded with, as far as they are still there."""
+    found = []
     for name in results.head.get("settings", {}).get("stores", ()) if results.kind == "evaluation" else ():
         path = Path(name) / "store.json"
         origin = str(json.loads(path.read_text()).get("origin", "")) if path.exists() else ""
         run = Path(origin.removeprefix("run folder "))
-        if origin.startswith("run folder ") and (run / HISTORY).exists():
-            found[run.name] = read_history(run)
-    return found
+        if origin.startswith("run folder ") and (run / HISTORY).exists() and run not in found:
+            found.append(run)
+    return tuple(found)

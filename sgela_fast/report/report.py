@@ -92,7 +92,7 @@ def _sections(inputs: Inputs, config: ReportConfig, created: str, progress: Call
     add(tables(inputs.results))
     add(claims(inputs.results))
     add(cmc_curves(inputs.results))
-    add(attention(inputs.results))
+    add(attention(inputs, config))
     add(training_curves(inputs))
     add(embedding_map(inputs, config))
     add(playback(inputs, rankings(inputs, config), config))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sgela_fast.report.config import TABLE_ROWS
@@ -17,9 +18,11 @@ from sgela_fast.report.figures import (
 )
 from sgela_fast.report.inputs import Results
 from sgela_fast.report.page import Claim, Section, Table, in_words, per_cent
-from sgela_fast.reproduction.results import CellResult
 
 COMPONENTS = ("GE", "GD", "Rev.", "BAS", "MBAS", "LAS", "AGEs")
+PUBLISHED = ("Rank-1 published", "nAUC published")
+# Which of ours stands beside which published figure: their nAUC is the ROC one.
+BESIDE = {"rank1": (PUBLISHED[0], "rank1"), "nauc_roc": (PUBLISHED[1], "nauc")}
 NAMES = {
     "1": "Table 1: methods",
     "2": "Table 2: components",
@@ -40,11 +43,11 @@ def tables(results: Results) -> Section:
     rows = rows_of(cells_of(results))
     found: list[Any] = []
     for key in NAMES:
-        chosen = [row for row in rows if row.first.table == key]
+        chosen = _in_printed_order([row for row in rows if row.first.table == key], results)
         for protocol, selection in dict.fromkeys((row.first.protocol, row.first.selection) for row in chosen):
             mine = [row for row in chosen if (row.first.protocol, row.first.selection) == (protocol, selection)]
             how = f"protocol {protocol} ({PROTOCOLS.get(protocol or '', '')}), {selection_in_words(selection)}"
-            found.append(_figures(f"{NAMES[key]}; {how}; per cent", key, mine))
+            found.append(_figures(f"{NAMES[key]}; {how}; per cent", key, mine, results))
     found += _others(results)
     if not found:
         why = "No cell with figures is finished yet; go on with `sgela-fast reproduce`."
@@ -138,52 +141,73 @@ def _title(results: Results) -> str:
     return "The paper's tables beside ours" if results.kind == "reproduction" else "Tables"
 
 
-def _figures(caption: str, key: str, rows: Sequence[Row]) -> Table:
-    """One table; Table 2 shows its components, Table 3 what the encoder was trained on."""
-    names = [name for name in TITLES if any(name in row.mean for row in rows)]
-    ours = key != "evaluation"
-    head = ["Method"]
-    cells = [[row.first.label] for row in rows]
+def _printed(results: Results, key: str) -> list[dict[str, Any]]:
+    """Rows of a published table that the reproduction has written down."""
+    found = (results.head.get("published") or {}).get(f"table{key}") or []
+    return list(found["rows"] if isinstance(found, dict) else found)
+
+
+def _in_printed_order(rows: list[Row], results: Results) -> list[Row]:
+    """By data set, then in the order of the published table; what is not in it comes last."""
+    if not rows:
+        return rows
+    places = {str(item.get("row")): place for place, item in enumerate(_printed(results, rows[0].first.table))}
+    data = list(dict.fromkeys(row.first.dataset for row in rows))
+    return sorted(rows, key=lambda row: (data.index(row.first.dataset), places.get(row.first.row, len(places))))
+
+
+def _only_published(rows: Sequence[Row], results: Results) -> list[dict[str, str]]:
+    """Methods of Table 1 that were not run, with the figures that are printed for a data set of these rows."""
+    lines = []
+    for dataset in dict.fromkeys(row.first.dataset for row in rows):
+        there = {row.first.row for row in rows if row.first.dataset == dataset}
+        for item in _printed(results, "1"):
+            rank1, nauc = (item.get(name, {}).get(dataset.upper()) for name in ("rank1", "nauc"))
+            if item.get("row") not in there and rank1 is not None:
+                line = {"Method": f"{item['label']} (not run)", "Data set": dataset, PUBLISHED[0]: f"{rank1:g}"}
+                lines.append({**line, **({} if nauc is None else {PUBLISHED[1]: f"{nauc:g}"})})
+    return lines
+
+
+def _figures(caption: str, key: str, rows: Sequence[Row], results: Results) -> Table:
+    """One table; Table 1 lists methods that were not run, 2 shows components, 3 what the encoder was trained on."""
+    columns: dict[str, Callable[[Row], str]] = {"Method": lambda row: row.first.label}
     if key == "2":
-        head += COMPONENTS
-        for line, row in zip(cells, rows, strict=True):
-            line += ["✓" if row.first.components.get(name) else "" for name in COMPONENTS]
-    if ours:
-        head.append("Data set")
-        for line, row in zip(cells, rows, strict=True):
-            line.append(row.first.dataset)
+        columns |= {name: partial(_component, name) for name in COMPONENTS}
+    if key != "evaluation":
+        columns["Data set"] = lambda row: row.first.dataset
     if key == "3":
-        head.append("Trained on")
-        for line, row in zip(cells, rows, strict=True):
-            line.append(row.first.trained_on or "–")
-    text_columns = len(head)
-    for name in names:
-        head.append(TITLES[name])
-        for line, row in zip(cells, rows, strict=True):
-            line.append(row.text(name))
-        if ours and name == "rank1":
-            head.append("Rank-1 published")
-            for line, row in zip(cells, rows, strict=True):
-                line.append(_with_data_set(row.first, "rank1"))
-        if ours and name == "nauc_roc":
-            head.append("nAUC published")
-            for line, row in zip(cells, rows, strict=True):
-                line.append(_with_data_set(row.first, "nauc"))
-    head += ["Rank-1, recordings", "Chance", "Persons", "Probes", "Runs"]
-    for line, row in zip(cells, rows, strict=True):
-        line += [
-            per_cent(row.recordings.get("rank1")),
-            per_cent(row.first.chance),
-            str(row.first.persons),
-            f"{row.first.probes:,}",
-            row.runs,
-        ]
-    return Table.bounded(caption, head, cells, TABLE_ROWS, range(text_columns, len(head)))
+        columns["Trained on"] = lambda row: row.first.trained_on or "–"
+    texts = len(columns)
+    for name in (name for name in TITLES if any(name in row.mean for row in rows)):
+        columns[TITLES[name]] = partial(_figure, name)
+        if key != "evaluation" and name in BESIDE:
+            title, figure = BESIDE[name]
+            columns[title] = partial(_with_data_set, figure)
+    columns |= {
+        "Rank-1, recordings": lambda row: per_cent(row.recordings.get("rank1")),
+        "Chance": lambda row: per_cent(row.first.chance),
+        "Persons": lambda row: str(row.first.persons),
+        "Probes": lambda row: f"{row.first.probes:,}",
+        "Runs": lambda row: row.runs,
+    }
+    lines = [[text(row) for text in columns.values()] for row in rows]
+    if key == "1":
+        lines += [[line.get(title, "–") for title in columns] for line in _only_published(rows, results)]
+    return Table.bounded(caption, tuple(columns), lines, TABLE_ROWS, range(texts, len(columns)))
 
 
-def _with_data_set(cell: CellResult, name: str) -> str:
-    figure = published(cell, name)
-    where = (cell.published or {}).get("dataset")
+def _component(name: str, row: Row) -> str:
+    return "✓" if row.first.components.get(name) else ""
+
+
+def _figure(name: str, row: Row) -> str:
+    return row.text(name)
+
+
+def _with_data_set(name: str, row: Row) -> str:
+    figure = published(row.first, name)
+    where = (row.first.published or {}).get("dataset")
     return figure if figure == "–" or not where else f"{figure} ({where})"
 
 

@@ -11,8 +11,9 @@ import pytest
 from sgela_fast.encoding.store import StoreWriter
 from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
 from sgela_fast.evaluation.evaluate import evaluate
+from sgela_fast.evaluation.probes import Probes
 from sgela_fast.report.config import ReportConfig
-from sgela_fast.reproduction.results import CellResult, Probes, ResultsFolder
+from sgela_fast.reproduction.results import CellResult, ResultsFolder
 from sgela_fast.skeletons.archive import Archive, ArchiveWriter
 from sgela_fast.skeletons.config import WalkerConfig, WindowConfig
 from sgela_fast.skeletons.layouts import get_layout
@@ -79,7 +80,9 @@ def reproduction_cells(folder: ResultsFolder) -> list[CellResult]:
             rank = np.minimum(1 + generator.geometric(0.5, len(person)), 20).astype(np.int32)
             name = f"{row}-{seed}"
             recordings = np.array([f"{item}_1" for item in names])
-            probes_file = folder.write_probes(name, Probes(person, names, person, recordings, rank))
+            probes_file = folder.write_probes(
+                name, Probes(person, names, person, recordings, np.arange(len(person)), rank, rank[::5])
+            )
             figures = {"rank1": rank1 + seed, "rank5": 90.0, "nauc_cmc": 95.0, "nauc_roc": 94.0, "mean_ap": None}
             cells.append(
                 CellResult(

@@ -21,6 +21,7 @@ from sgela_fast.report.page import evenly
 from sgela_fast.report.render import data_block, prose
 from sgela_fast.report.report import write_report
 from sgela_fast.report.tables import claims, summary, tables
+from sgela_fast.reproduction.results import CellResult, ResultsFolder
 from tests.report.conftest import NASTY, NASTY_PERSON, SMALL
 
 
@@ -141,6 +142,30 @@ def test_published_figures_stand_beside_ours_with_their_data_set(made: Path) -> 
     assert size.rows == (("LAS", "", "5,700,000", "7.2e+07"),)
 
 
+def test_methods_that_were_not_run_stand_in_table_1_with_their_printed_figures(tmp_path: Path) -> None:
+    folder = ResultsFolder(tmp_path)
+    folder.append([CellResult("c", "1", "ours", "Ours", "biwi", protocol="G", figures={"rank1": 50.0})])
+    printed = [
+        {"row": "gei", "label": "Gait Energy Image", "rank1": {"BIWI": 21.4, "KGBD": None}, "nauc": {"BIWI": 73.2}},
+        {"row": "ours", "label": "Ours", "rank1": {"BIWI": 59.1}, "nauc": {"BIWI": 86.5}},
+    ]
+    folder.write_index({"published": {"table1": printed}})
+    (table,) = tables(read_results(tmp_path)).parts
+    assert [row[0] for row in table.rows] == ["Ours", "Gait Energy Image (not run)"]
+    column = table.head.index("Rank-1 published")
+    assert table.rows[1][column] == "21.4"
+    assert table.rows[1][table.head.index("Rank-1")] == "–"
+
+
+def test_rows_stand_in_the_order_of_the_printed_table(tmp_path: Path) -> None:
+    folder = ResultsFolder(tmp_path)
+    cells = [CellResult(name, "2", name, name, "kgbd", protocol="G", figures={"rank1": 50.0}) for name in "cab"]
+    folder.append(cells)
+    folder.write_index({"published": {"table2": {"rows": [{"row": "a"}, {"row": "b"}]}}})
+    (table,) = tables(read_results(tmp_path)).parts
+    assert [row[0] for row in table.rows] == ["a", "b", "c"]
+
+
 def test_claims_are_those_of_the_reproduction(made: Path) -> None:
     section = claims(read_results(made / "reproduced"))
     assert [(item.claim, item.verdict) for item in section.data["claims"]] == [("LAS beats BAS", "held")]
@@ -148,30 +173,38 @@ def test_claims_are_those_of_the_reproduction(made: Path) -> None:
 
 
 def test_curves_of_a_reproduction_come_from_the_ranks_of_its_probes(made: Path) -> None:
-    (diagram,) = cmc_curves(read_results(made / "reproduced")).parts
+    diagrams = cmc_curves(read_results(made / "reproduced")).parts
     cells = [cell for cell in cells_of(read_results(made / "reproduced")) if cell.row == "bas" and cell.probes_file]
-    ranks = [np.load(made / "reproduced" / str(cell.probes_file))["rank"] for cell in cells]
-    expected = 100 * np.mean([(rank <= 2).mean() for rank in ranks])
-    column = diagram.table.head.index("BAS")
-    assert next(row for row in diagram.table.rows if row[0] == "2")[column] == f"{expected:.1f}"
-    assert diagram.table.rows[-1][column] == "100.0"
-
-
-def test_ranks_outside_the_persons_are_refused(made: Path, tmp_path: Path) -> None:
-    import shutil
-
-    folder = shutil.copytree(made / "reproduced", tmp_path / "reproduced")
-    file = next((folder / "probes").glob("*.npz"))
-    arrays = dict(np.load(file))
-    np.savez(file, **{**arrays, "rank": arrays["rank"] + 100})
-    with pytest.raises(DataError, match="ranks outside 1 to 20; have the cell"):
-        cmc_curves(read_results(folder))
+    for diagram, name in zip(diagrams, ("rank", "recording_rank"), strict=True):
+        ranks = [np.load(made / "reproduced" / str(cell.probes_file))[name] for cell in cells]
+        expected = 100 * np.mean([(rank <= 2).mean() for rank in ranks])
+        column = diagram.table.head.index("BAS")
+        assert next(row for row in diagram.table.rows if row[0] == "2")[column] == f"{expected:.1f}"
+        assert diagram.table.rows[-1][column] == "100.0"
 
 
 def test_attention_becomes_a_coloured_table_for_each_axis(made: Path) -> None:
-    parts = attention(read_results(made / "reproduced")).parts
+    parts = attention(open_inputs(made / "reproduced"), SMALL).parts
     assert [part.caption for part in parts] == [f"LAS, kgbd, axis {axis}" for axis in "xyz"]
     assert parts[0].cells[0][0] == ("0.17", 5)
+
+
+def test_attention_of_a_run_is_averaged_over_the_archive(made: Path, tmp_path: Path) -> None:
+    from sgela_fast.checkpoints.run_folder import write_run
+    from sgela_fast.models.config import SGELAConfig
+    from sgela_fast.models.sgela import build_model
+    from sgela_fast.skeletons.config import WindowConfig
+
+    for name in ("las", "none"):
+        model = build_model(SGELAConfig(hidden=4, attention=name), "reference")  # type: ignore[arg-type]
+        write_run(tmp_path / name, model, window=WindowConfig(), layout="kinect-v1")
+    inputs = open_inputs(made / "figures", runs=(tmp_path / "las", tmp_path / "none"))
+    parts = attention(inputs, SMALL).parts
+    assert len(parts) == 3
+    assert parts[0].caption.startswith("las, walks.sga, ")
+    for part in parts:
+        for row in part.cells:
+            assert abs(sum(float(text) for text, _ in row) - 1) < 0.04
 
 
 def test_an_encoder_that_many_cells_share_is_drawn_once(made: Path) -> None:
@@ -206,7 +239,7 @@ def test_a_folder_of_the_whole_pipeline_is_enough(made: Path, tmp_path: Path) ->
     (folder / "run").mkdir()
     (folder / "run" / "history.json").write_text('[{"step": 1, "reconstruction": 2.5, "attention": 0.5}]')
     inputs = open_inputs(folder)
-    assert list(inputs.histories) == ["run"]
+    assert inputs.runs == (folder / "run",)
     assert training_curves(inputs).parts[0].lines[0].label == "run"
 
 
