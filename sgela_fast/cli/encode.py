@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the sub-command's arguments."""
-    parser.add_argument("archive", type=str, help="archive folder, as `sgela-fast convert` or `walkers` makes it")
+    parser.add_argument(
+        "archive",
+        type=str,
+        help="archive folder, as `sgela-fast convert` or `walkers` makes it; silhouettes for a run of SelfGait",
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--model", type=str | None, help="run folder, as `sgela-fast train` makes it")
     parser.add_argument("--untrained", type=Variant | None, help="in place of --model: an encoder with fresh weights")
@@ -41,6 +45,9 @@ def run(args: Namespace) -> None:
     config = EncodingConfig(**vars(args.encoding))
     window = WindowConfig(**vars(args.window))
     engine = EngineConfig(args.engine, args.workers, args.cpus, args.gpus, args.address)
+    if args.model and _reads_silhouettes(args.model):
+        _encode_silhouettes(args, config, engine, window)
+        return
     if args.model and window != WindowConfig():
         raise ConfigError("window settings are for --untrained; a run has its own, and --encoding.stride changes them")
     archive = Archive(args.archive)
@@ -66,6 +73,51 @@ def run(args: Namespace) -> None:
     _print_result(result, config)
 
 
+def _reads_silhouettes(run: str) -> bool:
+    """Whether the model of a run folder is one of SelfGait."""
+    from pathlib import Path
+
+    from sgela_fast.checkpoints.run_folder import read_info, system_of
+
+    return system_of(read_info(Path(run))) == "selfgait"
+
+
+def _encode_silhouettes(args: Namespace, config: EncodingConfig, engine: EngineConfig, window: WindowConfig) -> None:
+    """Encode sequences of silhouettes and print what is in the store."""
+    from sgela_fast.cli.progress import Progress
+    from sgela_fast.encoding.silhouettes import SilhouetteEncoder, encode_silhouettes
+    from sgela_fast.silhouettes.dataset import SilhouetteSet
+
+    for given, name in (
+        (window != WindowConfig(), "window"),
+        (args.dry_run, "--dry-run"),
+        (args.untrained, "--untrained"),
+    ):
+        if given:
+            raise ConfigError(f"{name} is for skeletons but {args.model} reads silhouettes; leave it out")
+    silhouettes = SilhouetteSet.open(args.archive)
+    encoder = SilhouetteEncoder.load(args.model, config)
+    choice = encoder.model.choice
+    print(f"encoder: {encoder.origin}; device: {encoder.device} ({config.device})", file=sys.stderr)
+    print(f"backend {choice.name} ({choice.reason})", file=sys.stderr)
+    with Progress("Encoding", total=len(silhouettes), unit="sequences") as progress:
+        result = encode_silhouettes(
+            silhouettes,
+            encoder,
+            args.out,
+            config,
+            resume=args.resume,
+            strict=args.strict,
+            engine=engine,
+            progress=progress.advance,
+            planned=progress.plan,
+        )
+    print(f"store       {result.store.path}")
+    strips = f"{encoder.model.config.strips} strips x {encoder.model.config.embedding} channels"
+    print(f"sequences   {len(result.store):,} of {strips} {result.store.info['dtype']}")
+    _print_left_out(result)
+
+
 def _print_estimate(found: Estimate) -> None:
     print(f"recordings  {found.recordings:,}")
     print(f"windows     {found.windows:,} in {found.parts:,} parts")
@@ -81,6 +133,10 @@ def _print_result(result: EncodingResult, config: EncodingConfig) -> None:
     print(f"store       {store.path}")
     print(f"windows     {len(store):,} of {shape} {store.info['dtype']}, {store.feature}")
     print(f"lost joints {result.invalid:,} windows {'left out' if config.drop_invalid else 'marked not valid'}")
+    _print_left_out(result)
+
+
+def _print_left_out(result: EncodingResult) -> None:
     if result.short:
         print(f"too short   {len(result.short):,} recordings, such as {result.short[0]}")
     if result.quarantined:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -44,6 +45,7 @@ from sgela_fast.models.sgela import SGELA, build_model
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout, get_layout
 from sgela_fast.skeletons.recording import Recording
+from sgela_fast.skeletons.windows import missing_joints
 
 # Windows encoded at once: enough for the CPU's caches, and for a GPU to be busy.
 BATCH = {"cpu": 256, "cuda": 4096}
@@ -136,6 +138,11 @@ class Encoder:
         return self.model.output_weight.device
 
     @property
+    def width(self) -> int:
+        """Features of one frame's encoding D."""
+        return self.model.config.width
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of the weights, and of the windows that the model reads."""
         return self.model.output_weight.dtype
@@ -177,6 +184,12 @@ class Encoder:
         frames = starts[:, None] + np.arange(self.window.frames)  # (N, T)
         valid = np.logical_not(lost.any(dim=-1).numpy()[frames].any(axis=1))
         return normalised.numpy()[frames], starts, valid
+
+    def quality(self, joints: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Fraction of the joints that were seen in each window ``(N,)`` of ``joints (frames, J, 3)``."""
+        size = self.window.frames
+        lost = np.concatenate([[0], np.cumsum(missing_joints(joints).sum(axis=1))])  # (frames + 1,)
+        return (1 - (lost[starts + size] - lost[starts]) / (size * joints.shape[1])).astype(np.float32)
 
     def ages(self, windows: Array) -> Tensor:
         """Encode windows that :meth:`cut` made, ``(N, T, J, 3)``, into AGEs ``(N, T, D)`` on the encoder's device."""

@@ -31,9 +31,9 @@ class Unusable(SgelaError, ValueError):
         self.kind = kind
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entry:
-    """A recording: its row in the archive and the SHA-256 of its frames."""
+    """A recording: its row in the archive and the SHA-256 of its frames, where that is known before they are read."""
 
     row: Row
     sha256: str
@@ -81,6 +81,11 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    @property
+    def name(self) -> str:
+        """Where the recordings are, for messages."""
+        return str(self.archive.path)
 
     def _lengths(self, table: pa.Table, shard: int) -> NDArray[np.int64]:
         file = self.archive.path / rows_name(shard)

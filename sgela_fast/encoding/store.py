@@ -107,7 +107,7 @@ class Store:
 
     @property
     def pooling(self) -> str:
-        """``none`` or ``mean``."""
+        """``none``, ``mean`` or, for sequences of silhouettes, ``max``."""
         return str(self.info["pooling"])
 
     @property
@@ -133,7 +133,7 @@ class Store:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the values of one window: ``(T, D)``, or ``(D,)`` if pooled."""
-        return (self.width,) if self.pooling == "mean" else (self.frames, self.width)
+        return (self.frames, self.width) if self.pooling == "none" else (self.width,)
 
     @cached_property
     def table(self) -> pa.Table:

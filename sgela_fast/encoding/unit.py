@@ -10,22 +10,84 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.plan import Piece, Unit
 from sgela_fast.encoding.quarantine import SHORT
 from sgela_fast.encoding.shard import Receipt, write_shard
-from sgela_fast.encoding.source import Entry, Source, Unusable
+from sgela_fast.encoding.source import Entry, Unusable
 from sgela_fast.encoding.storage import NUMPY, Array, pack
 from sgela_fast.errors import DataError
 from sgela_fast.models.config import Feature
-from sgela_fast.skeletons.windows import missing_joints
+from sgela_fast.silhouettes.config import ClipConfig
+from sgela_fast.skeletons.config import WindowConfig
+
+
+class SequenceSource(Protocol):
+    """What is encoded, recording by recording.
+
+    Attributes:
+        counts: windows of each recording ``(recordings,)``.
+        further: names of further columns.
+    """
+
+    counts: NDArray[np.int64]
+    further: list[str]
+
+    @property
+    def name(self) -> str:
+        """Where the recordings are, for messages."""
+
+    def __len__(self) -> int:
+        """Number of recordings."""
+
+    def entries(self, first: int, stop: int) -> list[Entry]:
+        """What is known of the recordings at positions ``first`` to ``stop``."""
+
+    def frames(self, entry: Entry) -> NDArray[Any]:
+        """The recording's frames.
+
+        Raises:
+            Unusable: they cannot be read or encoded.
+        """
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class SequenceEncoder(Protocol):
+    """What encodes them: :class:`~sgela_fast.encoding.encoder.Encoder`, or that of silhouettes."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+
+    @property
+    def width(self) -> int:
+        """Features of one row of values."""
+
+    @property
+    def window(self) -> WindowConfig | ClipConfig:
+        """How recordings become windows."""
+
+    def cut(self, frames: NDArray[Any], /) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]:
+        """Windows ``(N, T, ...)``, their first frames ``(N,)`` and whether each is whole ``(N,)``."""
+
+    def quality(self, frames: NDArray[Any], starts: NDArray[np.int64], /) -> NDArray[np.float32]:
+        """Fraction of each window that was seen ``(N,)``."""
+
+    def encodings(self, windows: torch.Tensor, feature: Any, /) -> torch.Tensor:
+        """``(N, T, D)``, or ``(N, D)`` if the model itself pools over time."""
+
+
+def row_shape(encoder: SequenceEncoder, pooling: str) -> tuple[int, ...]:
+    """Shape of one row of values."""
+    return (encoder.window.frames, encoder.width) if pooling == "none" else (encoder.width,)
 
 
 @dataclass
@@ -67,7 +129,7 @@ class UnitSettings:
     Attributes:
         batch: windows encoded at once.
         feature: ``ages`` or ``states``.
-        pooling: ``none`` or ``mean``.
+        pooling: ``none``, ``mean`` or ``max``.
         dtype: of the stored values.
         drop_invalid: leave out windows with a lost joint.
         strict: raise on a recording that cannot be encoded.
@@ -92,6 +154,7 @@ class _Windows:
     starts: NDArray[np.int64]
     valid: NDArray[np.bool_]
     quality: NDArray[np.float32]
+    frames: NDArray[np.int32]
 
 
 @dataclass
@@ -122,6 +185,7 @@ class UnitContent:
             "window_start": joined("starts", np.int32),
             "valid": joined("valid", np.bool_),
             "quality": joined("quality", np.float32),
+            "frames": joined("frames", np.int32),
             "source_sha256": spread([entry.sha256 for entry in entries]),
             **{name: spread([entry.row.extra.get(name) for entry in entries]) for name in further},
         }
@@ -134,7 +198,7 @@ class UnitReader:
         seconds: time spent reading and cutting.
     """
 
-    def __init__(self, source: Source, encoder: Encoder, settings: UnitSettings) -> None:
+    def __init__(self, source: SequenceSource, encoder: SequenceEncoder, settings: UnitSettings) -> None:
         self.source, self.encoder, self.settings = source, encoder, settings
         self.seconds = StageSeconds()
         # A recording of several units is cut once.
@@ -142,6 +206,8 @@ class UnitReader:
 
     def batches(self, unit: Unit, content: UnitContent) -> Iterator[NDArray[np.float32]]:
         """Windows of a unit ``(B, T, J, 3)``, every batch but the last of the size that the settings say.
+
+        Whole sequences of silhouettes, ``(B, T, H, W)``, are batched with their neighbours of the same length.
 
         Args:
             unit: what to read.
@@ -159,6 +225,9 @@ class UnitReader:
             windows = self._windows(unit, piece, entry, content)
             if not len(windows):
                 continue
+            if waiting and waiting[0].shape[1:] != windows.shape[1:]:  # whole sequences of another length
+                yield np.concatenate(waiting)
+                waiting, count = [], 0
             waiting.append(windows)
             count += len(windows)
             while count >= size:
@@ -181,7 +250,7 @@ class UnitReader:
             kind = error.kind if isinstance(error, Unusable) else "joints"
             if self.settings.strict:
                 raise DataError(
-                    f"recording {entry.row.recording!r} of {self.source.archive.path} cannot be encoded: {error}; mend "
+                    f"recording {entry.row.recording!r} of {self.source.name} cannot be encoded: {error}; mend "
                     "it, or encode the others without --strict"
                 ) from error
             if begins:
@@ -198,7 +267,8 @@ class UnitReader:
         if self.settings.drop_invalid:
             windows, starts, quality, numbers = windows[valid], starts[valid], quality[valid], numbers[valid]
             valid = valid[valid]
-        content.windows.append(_Windows(entry, numbers, starts, valid, quality))
+        lengths = np.full(len(windows), windows.shape[1], np.int32)
+        content.windows.append(_Windows(entry, numbers, starts, valid, quality, lengths))
         return windows
 
     def _cut(self, recording: int, entry: Entry) -> Any:
@@ -209,7 +279,7 @@ class UnitReader:
         frames = self.source.frames(entry)
         read = time.perf_counter()
         windows, starts, valid = self.encoder.cut(frames)
-        cut = (windows, starts, valid, _quality(frames, starts, self.encoder.window.frames))
+        cut = (windows, starts, valid, self.encoder.quality(frames, starts))
         self.seconds.read += read - start
         self.seconds.window += time.perf_counter() - read
         if len(starts) > self.settings.batch:
@@ -229,17 +299,16 @@ class UnitEncoder:
         seconds: time spent in the stages behind reading.
     """
 
-    def __init__(self, encoder: Encoder, settings: UnitSettings, unit: Unit) -> None:
+    def __init__(self, encoder: SequenceEncoder, settings: UnitSettings, unit: Unit) -> None:
         self.encoder, self.settings, self.unit = encoder, settings, unit
         self.seconds = StageSeconds()
-        frames, width = encoder.window.frames, encoder.model.config.width
-        shape = (width,) if settings.pooling == "mean" else (frames, width)
+        shape = row_shape(encoder, settings.pooling)
         self._values: Array = np.empty((unit.windows, *shape), NUMPY[settings.dtype])
         self._scales = np.empty(unit.windows, np.float32)
         self._count = 0
 
     def add(self, windows: NDArray[np.float32]) -> None:
-        """Encode a batch ``(B, T, J, 3)``."""
+        """Encode a batch ``(B, T, J, 3)``, or of silhouettes ``(B, T, H, W)``."""
         cuda = self.encoder.device.type == "cuda"
         start = time.perf_counter()
         uploaded = torch.from_numpy(np.ascontiguousarray(windows)).to(self.encoder.device)
@@ -270,7 +339,6 @@ class UnitEncoder:
         """
         start = time.perf_counter()
         columns = content.columns(further)
-        columns["frames"] = np.full(self._count, self.encoder.window.frames, np.int32)
         columns["scale"] = self._scales[: self._count]
         dtype = self.settings.dtype
         shard = write_shard(folder, self.unit.part, self._values[: self._count], columns, further, dtype)
@@ -280,7 +348,9 @@ class UnitEncoder:
         return receipt
 
 
-def encode_unit(folder: Path, source: Source, encoder: Encoder, settings: UnitSettings, unit: Unit) -> Receipt:
+def encode_unit(
+    folder: Path, source: SequenceSource, encoder: SequenceEncoder, settings: UnitSettings, unit: Unit
+) -> Receipt:
     """Encode one unit and commit it under ``folder``; doing it twice replaces the part by the same bytes.
 
     Raises:
@@ -299,10 +369,3 @@ def committed(folder: Path, unit: Unit, plan: str) -> Receipt | None:
     if receipt is None or receipt.plan != plan or receipt.shard.fault(folder, deep=True) is not None:
         return None
     return receipt
-
-
-def _quality(frames: NDArray[np.float32], starts: NDArray[np.int64], size: int) -> NDArray[np.float32]:
-    """Fraction of the joints of each window ``(N,)`` that were seen."""
-    joints = frames.shape[1]
-    lost = np.concatenate([[0], np.cumsum(missing_joints(frames).sum(axis=1))])  # (frames + 1,)
-    return (1 - (lost[starts + size] - lost[starts]) / (size * joints)).astype(np.float32)

@@ -28,6 +28,8 @@ class SelfGaitConfig:
         bins: horizontal strips of each scale; their sum is the number of strips S.
         embedding: features of a strip's embedding, E.
         projector: hidden units of projector and predictor.
+        norm: batch statistics of projector and predictor: ``shared`` by all strips, as the public code has them, or of
+            each ``strip`` by itself, so that what tells strips apart cannot stand in for what tells walks apart.
         momentum: of the target network's moving average.
         objective: ``future`` (the online network sees frames 0 to T-2 of one view, the target network frame T-1 of the
             other), ``clip`` (both see all frames) or ``aliased`` (both see frame T-2 alone: what the public code's
@@ -49,6 +51,7 @@ class SelfGaitConfig:
     bins: tuple[int, ...] = (1, 2, 4, 8, 16)
     embedding: int = 128
     projector: int = 256
+    norm: Literal["shared", "strip"] = "shared"
     momentum: float = 0.996
     objective: Objective | None = None
     cosine: Literal["features", "strips"] | None = None
@@ -69,6 +72,7 @@ class SelfGaitConfig:
                 "objective": get_args(Objective),
                 "cosine": ("features", "strips"),
                 "buffers": ("average", "own"),
+                "norm": ("shared", "strip"),
             },
         )
         require_at_least("selfgait", self, 2, "frames")

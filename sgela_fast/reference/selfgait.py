@@ -92,16 +92,21 @@ class TemporalGates(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Linear, batch normalisation, ReLU, linear: projector and predictor, shared by all strips.
+    """Linear, batch normalisation, ReLU, linear: projector and predictor, their matrices shared by all strips.
 
-    Statistics are taken over all strips of all clips, as a convolution of width one over ``(N, E, S)`` has them.
+    Statistics are taken over all strips of all clips, as a convolution of width one over ``(N, E, S)`` has them, or
+    over the clips of each strip by itself.
+
+    Args:
+        config: sizes, and which statistics.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, config: SelfGaitConfig) -> None:
         super().__init__()
-        self.hidden = nn.Linear(width, hidden)
-        self.norm = nn.BatchNorm1d(hidden)
-        self.output = nn.Linear(hidden, width)
+        self.by_strip = config.norm == "strip"
+        self.hidden = nn.Linear(config.embedding, config.projector)
+        self.norm = nn.BatchNorm1d(config.projector * (config.strips if self.by_strip else 1))
+        self.output = nn.Linear(config.projector, config.embedding)
 
     def forward(self, strips: Tensor, keep_statistics: bool = False) -> Tensor:
         """``(S, N, E)`` to the same shape.
@@ -110,14 +115,17 @@ class Perceptron(nn.Module):
             strips: the input.
             keep_statistics: in training, normalise by the batch but leave the running statistics as they are.
         """
-        rows = self.hidden(strips.flatten(0, 1))  # (S * N, hidden)
+        hidden = self.hidden(strips)  # (S, N, hidden)
+        # (N, S * hidden) or (S * N, hidden)
+        rows = hidden.transpose(0, 1).flatten(1) if self.by_strip else hidden.flatten(0, 1)
         if keep_statistics and self.training:
-            rows = nn.functional.batch_norm(
-                rows, None, None, self.norm.weight, self.norm.bias, training=True, eps=self.norm.eps
-            )
+            norm = self.norm
+            rows = nn.functional.batch_norm(rows, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
         else:
             rows = self.norm(rows)
-        return self.output(torch.relu(rows)).view_as(strips)
+        if self.by_strip:
+            rows = rows.unflatten(1, (len(strips), -1)).transpose(0, 1)
+        return self.output(torch.relu(rows).reshape(hidden.shape))
 
 
 class Embedder(nn.Module):
@@ -145,8 +153,8 @@ class Head(nn.Module):
 
     def __init__(self, config: SelfGaitConfig, *, predicts: bool) -> None:
         super().__init__()
-        self.projector = Perceptron(config.embedding, config.projector)
-        self.predictor = Perceptron(config.embedding, config.projector) if predicts else None
+        self.projector = Perceptron(config)
+        self.predictor = Perceptron(config) if predicts else None
 
 
 class SelfGait(nn.Module):

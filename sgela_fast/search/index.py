@@ -243,7 +243,7 @@ class Index:
                 f"{queries.names[0]} was encoded as {queries.feature} but {self.store.path} holds "
                 f"{self.store.feature}; encode it with --encoding.feature {self.store.feature}"
             )
-        feature: Feature = "mean" if self.store.pooling == "mean" else self.config.feature
+        feature: Feature = self.config.feature if self.store.pooling == "none" else "mean"
         rows = prepared(queries.values, self.config.metric, feature)
         if rows.shape[1] != self.rows.width:
             raise DataError(

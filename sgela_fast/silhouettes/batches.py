@@ -83,6 +83,7 @@ class ClipBatches:
         views: views V of each clip, changed independently.
         clips: further settings; ``frames`` above counts.
         step: number of the first batch.
+        by_subject: draw subjects, then their sequences; off, P K sequences are drawn without a look at whose they are.
 
     Attributes:
         subjects: names; a code is a position here.
@@ -106,6 +107,7 @@ class ClipBatches:
         *,
         clips: ClipConfig | None = None,
         step: int = 0,
+        by_subject: bool = True,
     ) -> None:
         self.config = clips or ClipConfig()
         if frames is not None:
@@ -124,7 +126,13 @@ class ClipBatches:
         self._set = silhouettes.select(usable)
         self.subjects, codes = np.unique(self._set.sequences.subject, return_inverse=True)
         self._codes = codes.astype(np.int64)
-        self._sampler = IdentitySampler(self._codes, P, K, seed)
+        if not by_subject and len(codes) < P * K:
+            raise DataError(
+                f"a batch takes {P * K} sequences but there are {len(codes)} that can be used; lower the number of "
+                "clips in a batch"
+            )
+        drawn = (self._codes, P, K) if by_subject else (np.arange(len(codes)), P * K, 1)
+        self._sampler = IdentitySampler(*drawn, seed)
         self.seed, self.views, self.step = seed, views, step
 
     def batch(self, step: int) -> Batch:

@@ -10,6 +10,7 @@ import yaml
 
 from sgela_fast.checkpoints.selfgait_run import load_selfgait
 from sgela_fast.cli.main import main
+from sgela_fast.encoding.store import Store
 from tests.silhouette_bars import bars, pack
 
 SIZES = ["--selfgait.channels", "[2, 4, 4]", "--selfgait.bins", "[1, 2]", "--selfgait.embedding", "6"]
@@ -43,6 +44,19 @@ def test_pretraining_fine_tuning_and_probing(
     assert set(found["by_condition"]) == {"nm", "cl"}
     # Bars differ by person alone, so that a classifier of four must find them.
     assert found["accuracy"] > 0.8
+
+
+def test_encode_sees_by_the_run_that_it_reads_silhouettes(
+    silhouettes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, store = str(tmp_path / "run"), tmp_path / "store"
+    assert train(silhouettes, tmp_path / "run", *SIZES, *STEPS) == 0
+    command = ["encode", silhouettes, "--model", run, "--out", str(store), "--encoding.device", "cpu"]
+    assert main(command) == 0
+    assert "sequences   48 of 3 strips x 6 channels float32" in capsys.readouterr().out
+    assert Store(store).table["view"].to_pylist()[:2] == ["000", "090"]
+    assert main([*command, "--dry-run"]) == 2
+    assert "--dry-run is for skeletons" in capsys.readouterr().err
 
 
 def test_config_yaml_of_a_run_trains_the_same_again(silhouettes: str, tmp_path: Path) -> None:

@@ -93,6 +93,16 @@ def test_projector_is_a_convolution_of_width_one_over_the_strips() -> None:
     torch.testing.assert_close(head(strips), expected)
 
 
+def test_statistics_of_single_strips_are_those_of_a_network_for_each() -> None:
+    head = tiny(norm="strip").online_head.projector
+    strips = torch.randn(7, 3, 6, dtype=torch.float64)
+    expected = []
+    for strip in strips:
+        rows = functional.batch_norm(head.hidden(strip), None, None, training=True)
+        expected.append(head.output(functional.relu(rows)))
+    torch.testing.assert_close(head(strips), torch.stack(expected))
+
+
 def test_loss_is_byol_over_features_summed_over_both_views() -> None:
     model = tiny()
     output = model(clips(seed=1), clips(seed=2))

@@ -153,7 +153,20 @@ def test_one_person_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two labelled persons and there are 1"):
         train(bars(persons=1), tmp_path / "run", stage="finetune")
     with pytest.raises(DataError, match="a batch takes 3 subjects but there are 2"):
-        train(bars(persons=2), tmp_path / "run")
+        train(bars(persons=2), tmp_path / "run", variant="released")
+    with pytest.raises(DataError, match="a batch takes 60 sequences but there are 24"):
+        train(bars(persons=2), tmp_path / "run", clips=20)
+
+
+def test_pretraining_looks_at_labels_in_the_released_variant_alone(silhouettes: SilhouetteSet, tmp_path: Path) -> None:
+    for variant, sampling in (("canonical", "sequences"), ("released", "persons")):
+        train(silhouettes, tmp_path / variant, variant=variant, max_steps=1)
+        assert load_selfgait(tmp_path / variant).info["training"]["sampling"] == sampling
+    config = SelfGaitTrainingConfig(**{**TRAINING, "persons": 6, "clips": 4, "sampling": "sequences"})
+    batches = Batches(silhouettes, CLIPS, config, torch.device("cpu"))
+    counts = torch.stack([batches.draw(step).persons.bincount(minlength=4) for step in range(4)])
+    assert counts.sum() == 4 * 24
+    assert not torch.all(counts == 6)  # not the same number of everybody's
 
 
 def test_short_sequences_are_left_out_and_said(tmp_path: Path) -> None:

@@ -11,11 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgela_fast.encoding.channel import Channel, in_thread
-from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.plan import Unit
 from sgela_fast.encoding.shard import Receipt
-from sgela_fast.encoding.source import Source
-from sgela_fast.encoding.unit import StageSeconds, UnitContent, UnitEncoder, UnitReader, UnitSettings
+from sgela_fast.encoding.unit import (
+    SequenceEncoder,
+    SequenceSource,
+    StageSeconds,
+    UnitContent,
+    UnitEncoder,
+    UnitReader,
+    UnitSettings,
+)
 
 READ_AHEAD = 4  # batches
 WRITE_BEHIND = 1  # parts, besides the one that is being written and the one that is being filled
@@ -33,8 +39,8 @@ class Job:
     """
 
     folder: Path
-    source: Source
-    encoder: Encoder
+    source: SequenceSource
+    encoder: SequenceEncoder
     settings: UnitSettings
 
 

@@ -71,7 +71,7 @@ def run(
     seconds, begun = StageSeconds(), time.perf_counter()
     with _cluster(engine) as ray:
         encoder = ray.put(job.encoder)
-        arguments = (str(job.folder.resolve()), str(job.source.archive.path.resolve()), encoder)
+        arguments = (str(job.folder.resolve()), str(Path(job.source.name).resolve()), encoder)
         actor = ray.remote(UnitWorker).options(num_cpus=engine.cpus, num_gpus=engine.gpus, max_restarts=0)
 
         def begin() -> Any:

@@ -59,6 +59,7 @@ class Batches:
             seed=config.seed,
             views=2 if config.stage == "pretrain" else 1,
             clips=clips,
+            by_subject=config.sampling != "sequences",
         )
         usable = len(chosen) - self.drawn.left_out
         self.description = f"{len(self.drawn.subjects)} persons, {usable:,} sequences, {config.batch} clips a step"

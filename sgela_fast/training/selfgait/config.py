@@ -25,6 +25,9 @@ class SelfGaitTrainingConfig:
         label_unit: whether that is a share of the ``subjects`` or of everybody's ``sequences``.
         persons: of a batch, P.
         clips: of each person of a batch, K.
+        sampling: how ``pretrain`` fills a batch: ``sequences`` (P x K of anybody's, no labels) or ``persons`` (P
+            persons with K each, which looks at labels, as the released code does); by the model's variant if left
+            out. ``finetune`` always takes persons.
         margin: of the triplets.
         max_steps: optimiser steps.
         budget_minutes: stop cleanly when this much time has been spent training, resumed parts included; 0 for none.
@@ -51,6 +54,7 @@ class SelfGaitTrainingConfig:
     label_unit: Literal["subjects", "sequences"] = "subjects"
     persons: int = 8
     clips: int = 16
+    sampling: Literal["sequences", "persons"] | None = None
     margin: float = 0.2
     max_steps: int = 9000
     budget_minutes: float = 0.0
@@ -78,6 +82,10 @@ class SelfGaitTrainingConfig:
                 "backend": ("auto", "reference", "fused"),
             },
         )
+        if self.sampling is not None:
+            require_choices(SECTION, self, {"sampling": ("sequences", "persons")})
+        if self.stage == "finetune" and self.sampling == "sequences":
+            raise ConfigError(f"{SECTION}.sampling is sequences but triplets need persons; leave it out for finetune")
         require_at_least(SECTION, self, 1, "persons", "clips", "max_steps")
         require_at_least(SECTION, self, 1, "checkpoint_every", "keep_checkpoints", "log_every")
         require_at_least(SECTION, self, 0, "subjects", "budget_minutes", "momentum", "weight_decay", "seed", "threads")

@@ -129,7 +129,8 @@ class _Job:
         self.out = out
         self.start = None if start is None else load_selfgait(start, "reference")
         self.clips, self.config = fit_selfgait(model, clips, self.start)
-        self.training = training
+        usual: Any = "persons" if training.stage == "finetune" or self.config.variant == "released" else "sequences"
+        self.training = replace(training, sampling=training.sampling or usual)
         self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": [], "off_beat": None}
 
     def prepare(self, resume: bool, announce: Callable[[str], None], claim: ExitStack) -> None:

@@ -11,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from sgela_fast.atomic import make_folder, write_json
-from sgela_fast.checkpoints.selfgait_run import SelfGaitRun, load_selfgait
+from sgela_fast.checkpoints.selfgait_run import load_selfgait
 from sgela_fast.errors import DataError, MissingDependencyError, OutputError
 from sgela_fast.models.device import choose_device
+from sgela_fast.models.selfgait import SelfGait
 from sgela_fast.silhouettes.clips import as_tensor
+from sgela_fast.silhouettes.config import ClipConfig
 from sgela_fast.silhouettes.dataset import SilhouetteSet
 from sgela_fast.training.selfgait.batches import training_rows
 from sgela_fast.training.selfgait.config import SECTION, SelfGaitTrainingConfig
@@ -94,7 +96,7 @@ def probe_selfgait(
             f"a linear probe needs two persons with walks {GALLERY[0]} to {GALLERY[-1]} and others, and there are "
             f"{persons} with {int(tested.sum())} others; give more silhouettes"
         )
-    embeddings = embed_sequences(loaded, chosen)
+    embeddings = embed_sequences(loaded.model, chosen, loaded.clips)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     classifier.fit(embeddings[fitted], table.subject[fitted])
     right = classifier.predict(embeddings) == table.subject
@@ -116,10 +118,10 @@ def probe_selfgait(
 
 
 @torch.inference_mode()
-def embed_sequences(run: SelfGaitRun, silhouettes: SilhouetteSet) -> NDArray[np.float32]:
-    """Embeddings ``(n, S * E)`` of whole sequences, strips one behind the other."""
+def embed_sequences(model: SelfGait, silhouettes: SilhouetteSet, clips: ClipConfig) -> NDArray[np.float32]:
+    """Embeddings ``(n, S * E)`` of whole sequences, strips one behind the other; ``clips`` say how frames are cut."""
     rows = []
     for index in range(len(silhouettes)):
-        frames = as_tensor(silhouettes.load(index)[None], run.clips).to(run.model.device)  # (1, T, H, W)
-        rows.append(run.model.embed(frames)[:, 0].flatten().cpu().numpy())
+        frames = as_tensor(silhouettes.load(index)[None], clips).to(model.device)  # (1, T, H, W)
+        rows.append(model.embed(frames)[:, 0].flatten().cpu().numpy())
     return np.stack(rows)
