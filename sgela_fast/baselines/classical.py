@@ -19,7 +19,7 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
 _KERNEL_ROWS = 1024
-NEIGHBOURS = (1, 5, 15)
+NEIGHBOURS = (1, 5, 15, 30)
 PENALTIES = (1.0, 10.0, 100.0)
 
 
@@ -116,7 +116,7 @@ class SupportVectors:
         self.gamma, self.count = float(machine._gamma), count
         self.support = torch.from_numpy(machine.support_vectors_)
         self.coefficients = torch.from_numpy(machine.dual_coef_)  # (C - 1, support vectors)
-        # For two persons libsvm's signs are turned round by scikit-learn.
+        # For two persons scikit-learn turns the signs round, to count for the second.
         self.sign = -1.0 if count == 2 else 1.0
         self.intercepts = torch.from_numpy(machine.intercept_)
         self.sizes = machine.n_support_.tolist()
@@ -133,7 +133,7 @@ class SupportVectors:
         ]  # of each person (N, C - 1): its support vectors' part in the decisions against all others
         first, second = np.triu_indices(self.count, 1)
         stacked = torch.stack(parts, dim=1)  # (N, C, C - 1)
-        decisions = stacked[:, first, second - 1] + stacked[:, second, first] + self.sign * self.intercepts
+        decisions = stacked[:, first, second - 1] + stacked[:, second, first] + self.intercepts
         return self.sign * decisions
 
     def scores(self, rows: Floats) -> Floats:

@@ -96,8 +96,18 @@ class ConvolutionNetwork(SequenceNetwork):
         return torch.cat([found.mean(dim=2), found.amax(dim=2)], dim=1)
 
 
-def make_network(method: str, frames: int, width: int, persons: int, hidden: int, seed: int) -> SequenceNetwork:
-    """A fresh network of a baseline's method; its weights are a function of ``seed`` alone."""
+def make_network(method: str, frames: int, hidden: int, width: int, persons: int, seed: int) -> SequenceNetwork:
+    """A fresh network of a baseline's method.
+
+    Args:
+        method: ``lstm``, ``lstm-2``, ``axis-lstm-2`` or ``cnn``.
+        frames: frames of a window, T.
+        hidden: units of an LSTM layer, or channels.
+        width: numbers of a window, T D.
+        persons: classes, C.
+        seed: its weights are a function of the seed alone.
+    """
+    width //= frames
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if method == "cnn":

@@ -37,7 +37,7 @@ class Baseline:
 
 
 _MUNARO = "Munaro et al., 2014"
-_WHAT_KNN = "k of 1, 5, 15 is chosen; equal votes are ranked by each person's nearest window"
+_WHAT_KNN = "k of 1, 5, 15, 30 is chosen; equal votes are ranked by each person's nearest window"
 
 BASELINES: dict[str, Baseline] = {
     baseline.name: baseline
@@ -89,7 +89,7 @@ BASELINES: dict[str, Baseline] = {
             "no gait at all: what the place where somebody walks gives away in camera coordinates",
         ),
         Baseline(
-            "lstm",
+            "single-layer-lstm",
             "Single-layer LSTM",
             "Haque et al., 2016",
             "centred_frames",
@@ -98,7 +98,7 @@ BASELINES: dict[str, Baseline] = {
             "one layer of 256 on all coordinates, last state to a linear layer",
         ),
         Baseline(
-            "lstm-2",
+            "multi-layer-lstm",
             "Multi-layer LSTM",
             "Zheng et al., 2019",
             "centred_frames",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from sgela_fast.baselines import features as feature_functions
 from sgela_fast.baselines.classical_run import ClassicalRun
 from sgela_fast.baselines.config import BaselineConfig, require_comparable
-from sgela_fast.baselines.network_run import NetworkRun, NetworkTraining
+from sgela_fast.baselines.network_run import network_run, window_vectors
 from sgela_fast.baselines.registry import Baseline, get_baseline
 from sgela_fast.baselines.windows import ArchiveWindows, VectorStore
 from sgela_fast.evaluation.config import EvaluationConfig
@@ -82,74 +82,64 @@ def run_baseline(
     def remark(text: str) -> None:
         note(f"{baseline.title}, {text}")
 
-    run = _run_network if baseline.is_network else _run_classical
-    outcomes = run(baseline, sides, split, evaluation, config, seed, device, remark)
+    task = _Task(baseline, sides, split, evaluation, config, seed, device, remark)
+    outcomes = _run_network(task) if baseline.is_network else _run_classical(task)
     return [replace(outcome, probes=Probes.of(sides.test, sides.persons, outcome)) for outcome in outcomes]
 
 
-def _run_classical(
-    baseline: Baseline,
-    sides: Sides,
-    split: str,
-    evaluation: EvaluationConfig,
-    config: BaselineConfig,
-    seed: int,
-    device: torch.device,
-    note: Note,
-) -> list[Outcome]:
+class _Task(NamedTuple):
+    baseline: Baseline
+    sides: Sides
+    split: str
+    evaluation: EvaluationConfig
+    config: BaselineConfig
+    seed: int
+    device: torch.device
+    note: Note
+
+    def wants(self, protocol: str) -> bool:
+        return self.evaluation.protocol in (protocol, "both")
+
+
+def _run_classical(task: _Task) -> list[Outcome]:
+    sides, method = task.sides, task.baseline.method
     vectors = [Features(side, "mean", np.inf) for side in (sides.train, sides.test)]
     standardise = Standardiser(vectors[0], torch.arange(len(vectors[0])))
     train, test = (standardise(side.rows()) for side in vectors)
-    note(f"{len(train):,} training and {len(test):,} test windows of {train.shape[1]} features")
+    task.note(f"{len(train):,} training and {len(test):,} test windows of {train.shape[1]} features")
     outcomes = []
-    if evaluation.protocol in ("C", "both"):
+    if task.wants("C"):
         rows = train.numpy(), test.numpy()
-        run = ClassicalRun(baseline.method, config, sides, *rows, split, evaluation, note)
-        outcomes.append(run.outcome(seed))
-    if evaluation.protocol in ("G", "both"):
-        outcomes.append(_retrieve(sides, train, test, split, evaluation, device, note))
+        run = ClassicalRun(method, task.config, sides, *rows, task.split, task.evaluation, task.note)
+        outcomes.append(run.outcome(task.seed))
+    if task.wants("G"):
+        outcomes.append(_retrieve(task, train, test))
     return outcomes
 
 
-def _run_network(
-    baseline: Baseline,
-    sides: Sides,
-    split: str,
-    evaluation: EvaluationConfig,
-    config: BaselineConfig,
-    seed: int,
-    device: torch.device,
-    note: Note,
-) -> list[Outcome]:
-    run = NetworkRun(baseline.method, config, sides, split, evaluation, device, note)
-    trained = run.trained(seed)
-    training = cast(NetworkTraining, trained.training)
+def _run_network(task: _Task) -> list[Outcome]:
+    method = task.baseline.method
+    run = network_run(method, task.config, task.sides, task.split, task.evaluation, task.device, task.note)
+    trained = run.trained(task.seed)
     outcomes = []
-    if evaluation.protocol in ("C", "both"):
-        outcomes.append(run.outcome_of(trained, training.logits(run.test)))
-    if evaluation.protocol in ("G", "both"):
-        train, test = training.vectors(run.train), training.vectors(run.test)
-        outcome = _retrieve(sides, train, test, split, evaluation, device, note)
+    if task.wants("C"):
+        outcomes.append(run.outcome_of(trained, trained.training.logits(run.test)))
+    if task.wants("G"):
+        train, test = (window_vectors(trained.training, features) for features in (run.train, run.test))
+        outcome = _retrieve(task, train, test)
         selection = f"trained with labels; {run.recognition.selection_label}"
         details = {**outcome.details, **trained.details}
-        outcomes.append(replace(outcome, seed=seed, selection=selection, details=details))
+        outcomes.append(replace(outcome, seed=task.seed, selection=selection, details=details))
     return outcomes
 
 
-def _retrieve(
-    sides: Sides,
-    train: Tensor,
-    test: Tensor,
-    split: str,
-    evaluation: EvaluationConfig,
-    device: torch.device,
-    note: Note,
-) -> Outcome:
+def _retrieve(task: _Task, train: Tensor, test: Tensor) -> Outcome:
     """Protocol G on vectors of the training windows ``(N, D)`` and of the test windows."""
+    sides = task.sides
     values = np.empty((len(sides.train.store), train.shape[1]), np.float32)
     values[sides.train.rows], values[sides.test.rows] = train.numpy(), test.numpy()
     store = VectorStore(sides.train.store, values)
     sides = replace(sides, train=replace(sides.train, store=store), test=replace(sides.test, store=store))
-    outcome, _ = run_retrieval(sides, split, evaluation, device)
-    note("G")
+    outcome, _ = run_retrieval(sides, task.split, task.evaluation, task.device)
+    task.note("G")
     return outcome

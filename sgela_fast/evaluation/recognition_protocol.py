@@ -19,7 +19,7 @@ from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.evaluation.features import Features
 from sgela_fast.evaluation.figures import recording_figures, score_figures
 from sgela_fast.evaluation.metrics import Floats, cmc_curve, label_ranks
-from sgela_fast.evaluation.recognition_training import RecognitionTraining, hold_out, require_held_out
+from sgela_fast.evaluation.recognition_training import MakeNetwork, RecognitionTraining, hold_out, require_held_out
 from sgela_fast.evaluation.released_batches import counted_windows, whole_batches
 from sgela_fast.evaluation.results import Outcome
 from sgela_fast.evaluation.sides import Side, Sides
@@ -44,6 +44,7 @@ class RecognitionRun:
         config: of the evaluation.
         device: where training runs.
         note: called with a remark after every epoch.
+        make_network: makes the network that is trained instead, from features of a row, persons and seed.
         seconds: after how long training ends with the epoch it is in; a refit is planned for within that time.
     """
 
@@ -54,10 +55,11 @@ class RecognitionRun:
         config: EvaluationConfig,
         device: torch.device | str,
         note: Note,
+        make_network: MakeNetwork | None = None,
         seconds: float = math.inf,
     ) -> None:
         self.sides, self.split, self.config, self.device, self.note = sides, split, config, device, note
-        self.seconds = seconds
+        self.make_network, self.seconds = make_network, seconds
         self.recognition = config.recognition
         self.form = "frames" if self.recognition.prediction == "ap" else "concat"
         self.train_side, self.test_side = sides.train, sides.test
@@ -163,9 +165,9 @@ class RecognitionRun:
         return Features(side, self.form, self.config.memory_gb * GIB, self.device)
 
     def _start(self, windows: Tensor, seed: int) -> RecognitionTraining:
-        memory = self.config.memory_gb * GIB
+        memory, persons = self.config.memory_gb * GIB, len(self.sides.persons)
         return RecognitionTraining(
-            self.train, windows, self.labels, len(self.sides.persons), self.recognition, seed, memory
+            self.train, windows, self.labels, persons, self.recognition, seed, memory, self.make_network
         )
 
     def _run_epochs(

@@ -19,14 +19,14 @@ from sgela_fast.evaluation.sides import Side
 from sgela_fast.models.recognition import RecognitionNetwork, WindowClassifier, initialise_recognition
 from sgela_fast.models.tf_adam import TensorFlowAdam
 
+MakeNetwork = Callable[[int, int, int], WindowClassifier]
+
 _SMALL_STEP = 1 << 26  # multiply-adds
 _HELD_SHARE = 5  # one window in so many is held out of a person's only recording
 
 
 class RecognitionTraining:
     """A recognition network and the state of its training.
-
-    A class of its own overrides :meth:`make_network` to train another kind of network on the same terms.
 
     Args:
         features: training feature rows.
@@ -36,6 +36,7 @@ class RecognitionTraining:
         config: of protocol C.
         seed: of initial weights and order.
         memory_bytes: for blocks of features that are not held in memory.
+        make_network: makes the network that is trained instead, from features of a row, persons and seed.
     """
 
     def __init__(
@@ -47,22 +48,16 @@ class RecognitionTraining:
         config: RecognitionConfig,
         seed: int,
         memory_bytes: float,
+        make_network: MakeNetwork | None = None,
     ) -> None:
         self.features, self.windows, self.config, self.seed = features, windows, config, seed
         self.labels = labels[windows]
         self.memory_bytes = memory_bytes
-        self.network = self.make_network(persons).to(features.device)
+        self.network = (make_network or self._recognition_network)(features.width, persons, seed).to(features.device)
         self.optimiser = build_optimiser(self.network, config.learning_rate)
         self.standardise = Standardiser(features, windows) if config.standardise else None
         self.generator = torch.Generator().manual_seed(seed)
         self.steps = self.epochs = 0
-
-    def make_network(self, persons: int) -> WindowClassifier:
-        """A network for ``persons`` classes, its initial weights a function of the seed."""
-        network = RecognitionNetwork(self.features.width, persons, self.config.hidden)
-        assert self.config.initial is not None
-        initialise_recognition(network, self.config.initial, self.seed)
-        return network
 
     def epoch(self, after_step: Callable[[int], None] | None = None) -> float:
         """Pass once over the training rows; returns the mean loss of the steps.
@@ -112,6 +107,12 @@ class RecognitionTraining:
                 if after_step:
                     after_step(self.steps)
         return float(total) / taken
+
+    def _recognition_network(self, width: int, persons: int, seed: int) -> WindowClassifier:
+        network = RecognitionNetwork(width, persons, self.config.hidden)
+        assert self.config.initial is not None
+        initialise_recognition(network, self.config.initial, seed)
+        return network
 
     @contextmanager
     def _threads(self) -> Iterator[None]:

@@ -103,7 +103,11 @@ def distance(one: Tensor, other: Tensor) -> Tensor:
 
 def as_tensor(values: AnyArray, dtype: torch.dtype | None = None) -> Tensor:
     """The values as a tensor; half precision and whole numbers become float32 unless ``dtype`` is named."""
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    if isinstance(values, Tensor):
+        tensor = values
+    else:
+        # Frames of an archive are mapped read-only, of which torch warns.
+        tensor = torch.from_numpy(np.require(values, requirements=["C", "W"]))
     if dtype is None:
         dtype = tensor.dtype if tensor.dtype in (torch.float32, torch.float64) else torch.float32
     return tensor.to(dtype)

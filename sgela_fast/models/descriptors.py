@@ -93,7 +93,7 @@ def d13(
         raise ConfigError(f"variant is {variant!r}; choose feet or floor")
     if (floor is not None) != (variant == "floor"):
         mend = "give floor, the planes (..., 4)" if variant == "floor" else "leave floor out or choose variant floor"
-        raise ConfigError(f"variant {variant} {'needs' if variant == 'floor' else 'takes no'} floor plane; {mend}")
+        raise ConfigError(f"variant {variant} {'needs a' if variant == 'floor' else 'takes no'} floor plane; {mend}")
     body = Body(skeletons, joints, lost)
     path = ("shoulder", "wrist") if floor is None else ("shoulder", "elbow", "hand")
     arm = {side: [f"{joint}_{side}" for joint in path] for side in ("left", "right")}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sgela_fast.evaluation import retrieval
-from sgela_fast.evaluation.retrieval import Retrieved, search
+from sgela_fast.evaluation.retrieval import Retrieved, nearest_of_persons, search
 
 PERSONS = 5
 
@@ -46,6 +46,13 @@ def brute_force(
         precision.append(np.mean([hit / rank for hit, rank in enumerate(ranks, 1)]))
         penalty.append(len(ranks) / ranks[-1])
     return Retrieved(np.array(nearest), np.array(first), np.array(precision), np.array(penalty))
+
+
+@pytest.mark.parametrize("tile_mb", [0, 256])
+def test_the_nearest_windows_of_persons_are_those_of_the_search(tile_mb: int) -> None:
+    probes, _, gallery, persons = data()
+    nearest = nearest_of_persons(torch.from_numpy(probes), torch.from_numpy(gallery.copy()), persons, tile_mb)
+    np.testing.assert_allclose(nearest, found(*data()).nearest, atol=1e-6)
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
