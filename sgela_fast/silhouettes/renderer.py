@@ -98,12 +98,12 @@ def _fill(left: Circles, right: Circles, columns: int) -> NDArray[np.bool_]:
     """Pixels whose middle lies in any interval of their row, ``(T, rows, columns)``."""
     frames, _, rows = left.shape
     edge = columns + 1
-    line = edge * np.arange(frames * rows, dtype=np.int32).reshape(frames, 1, rows)
-    # Pixels between are those at or behind the first middle; one that begins and ends at once adds nothing.
-    first, last = (np.ceil(np.clip(side, 0, columns) - 0.5).astype(np.int32) for side in (left, right))
-    last = np.maximum(first, last)
+    hit = np.flatnonzero(left < right)  # most capsules miss most rows
+    first, last = (np.ceil(np.clip(side.ravel()[hit], 0, columns) - 0.5).astype(np.int32) for side in (left, right))
+    line = edge * (hit // left[0].size * rows + hit % rows)
+    # The pixels between are those at or behind the first middle.
     size = frames * rows * edge
-    change = np.bincount((line + first).ravel(), minlength=size) - np.bincount((line + last).ravel(), minlength=size)
+    change = np.bincount(line + first, minlength=size) - np.bincount(line + last, minlength=size)
     inside = change.astype(np.int8).reshape(frames, rows, edge).cumsum(axis=2, dtype=np.int8) > 0
     return np.asarray(inside[..., :columns])
 
