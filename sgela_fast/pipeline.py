@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sgela_fast.atomic import make_folder, write_json
 from sgela_fast.encoding.config import EncodingConfig
 from sgela_fast.errors import ConfigError, DataError, OutputError
-from sgela_fast.evaluation.config import EvaluationConfig
+from sgela_fast.evaluation.config import EvaluationConfig, refuse_cross_view
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.skeletons.config import ConvertConfig, WalkerConfig, WindowConfig
 from sgela_fast.training.config import TrainingConfig
@@ -55,7 +55,7 @@ class PipelineConfig:
         evaluation: what is evaluated.
 
     Raises:
-        ConfigError: the model has no attention and its AGEs are to be encoded.
+        ConfigError: the model has no attention and its AGEs are to be encoded, or the protocol is one of silhouettes.
     """
 
     source: str = ""
@@ -74,6 +74,7 @@ class PipelineConfig:
                 "encoding.feature is ages but a model with model.attention none has no AGEs; choose encoding.feature "
                 "states"
             )
+        refuse_cross_view(self.evaluation)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ def run(args: Namespace) -> None:
     """Do the action and print what came of it."""
     wanted = PATHS[args.action]
     if len(args.paths) != len(wanted):
-        raise ConfigError(f"`silhouettes {args.action}` takes {' and '.join(wanted)}, not {len(args.paths)} paths")
+        count = f"{len(wanted)} path{'s' if len(wanted) > 1 else ''} ({' '.join(wanted)})"
+        raise ConfigError(f"`silhouettes {args.action}` takes {count}, not {len(args.paths)}; give each once")
     if args.source and args.action in ("pack", "inspect"):
         raise ConfigError(f"--source is not for `silhouettes {args.action}`; leave it out")
     {"render": _render, "pack": _pack, "inspect": _inspect, "sheet": _sheet}[args.action](args)

@@ -246,3 +246,16 @@ class EvaluationConfig:
         if not splits or len(set(splits)) < len(splits):
             raise ConfigError(f"evaluation.splits is {list(splits)}; name one or more different columns")
         object.__setattr__(self, "splits", splits)
+
+
+def refuse_cross_view(config: EvaluationConfig) -> None:
+    """For jobs that know protocols C and G alone.
+
+    Raises:
+        ConfigError: the protocol compares silhouettes.
+    """
+    if config.protocol in CROSS_VIEW_PROTOCOLS:
+        raise ConfigError(
+            f"evaluation.protocol is {config.protocol!r}, which is for silhouettes and `sgela-fast evaluate` alone; "
+            "choose C, G or both"
+        )

@@ -15,7 +15,7 @@ from sgela_fast._version import __version__
 from sgela_fast.atomic import make_folder
 from sgela_fast.errors import ConfigError, MissingDependencyError
 from sgela_fast.evaluation.comparison import compare_stores, require_same_windows
-from sgela_fast.evaluation.config import CROSS_VIEW_PROTOCOLS, EvaluationConfig
+from sgela_fast.evaluation.config import EvaluationConfig, refuse_cross_view
 from sgela_fast.evaluation.plots import plot_cmc, plot_distances
 from sgela_fast.evaluation.probes import Probes, write_probes
 from sgela_fast.evaluation.recognition_protocol import RecognitionRun
@@ -79,11 +79,7 @@ def evaluate_stores(
     compare: bool = False,
 ) -> EvaluationResult:
     """:func:`evaluate` with opened stores."""
-    if config.protocol in CROSS_VIEW_PROTOCOLS:
-        raise ConfigError(
-            f"evaluation.protocol is {config.protocol!r}, which is for silhouettes and `sgela-fast evaluate` alone; "
-            "choose C, G or both"
-        )
+    refuse_cross_view(config)
     _require_libraries(plots and out is not None)
     device = choose_device(config.device, "device")
     if config.threads:

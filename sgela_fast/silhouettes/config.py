@@ -66,9 +66,7 @@ class RenderConfig:
                 raise ConfigError(f"render.views names {view!r}; an angle has three figures, 000 to 359")
         for condition in self.conditions:
             if not _CONDITION.fullmatch(condition):
-                raise ConfigError(
-                    f"render.conditions names {condition!r}; they are called nm-01, bg-01, cl-01 and so on"
-                )
+                raise ConfigError(f"render.conditions names {condition!r}; give names such as nm-01, bg-01, cl-01")
 
 
 @dataclass(frozen=True)

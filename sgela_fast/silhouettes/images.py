@@ -26,7 +26,7 @@ def pillow() -> Any:
         from PIL import Image
     except ImportError as error:
         raise MissingDependencyError(
-            'images need Pillow; install it with pip install "sgela_fast[silhouettes]"'
+            'images need the package pillow; install it with pip install "sgela_fast[silhouettes]"'
         ) from error
     return Image
 

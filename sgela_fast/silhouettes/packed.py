@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from sgela_fast._version import __version__
 from sgela_fast.atomic import replacing, write_file, write_json
 from sgela_fast.errors import DataError, OutputError, one_line
-from sgela_fast.silhouettes.claiming import PLAN, claim, give_up
+from sgela_fast.silhouettes.claiming import PLAN, claim
 from sgela_fast.silhouettes.config import SIZE
 from sgela_fast.silhouettes.images import Frame
 from sgela_fast.silhouettes.sequences import Sequences
@@ -189,7 +189,6 @@ class PackWriter:
             self._close_shard()
         faults = self._faults + self._new_faults
         if not self._totals["sequences"]:
-            give_up(self.path)
             file, reason = faults[0][1:]
             why = reason if file in reason else f"{file}: {reason}"
             raise DataError(f"not one sequence can be packed into {self.path}; the first fault: {why}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from sgela_fast.atomic import make_folder, output_error, write_json
 from sgela_fast.errors import DataError, Interrupted, OutputError
-from sgela_fast.silhouettes.claiming import PLAN, claim
+from sgela_fast.silhouettes.claiming import PLAN, claim, give_up
 from sgela_fast.silhouettes.config import PackConfig, RenderConfig
 from sgela_fast.silhouettes.dataset import SilhouetteSet
 from sgela_fast.silhouettes.images import Frame, pillow, write_image
@@ -98,6 +98,10 @@ def pack(
                     writer.add(item.subject, item.condition, item.view, frames)
                 advance(1)
         return writer.finish(layout=layout)
+    except DataError:
+        if not writer.done:
+            give_up(destination)
+        raise
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; {len(writer.done):,} of {len(found):,} sequences are in whole shards in {destination}, run the "
