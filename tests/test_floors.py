@@ -24,7 +24,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "checkpoints": (*GROUND, "models", "reference", "silhouettes.config", "skeletons.config", "skeletons.layouts"),
     "training": (*GROUND, "checkpoints", "models", "reference", "silhouettes", "skeletons"),
     "encoding": (*GROUND, "checkpoints", "models", "ops.cuda_graphs", "reference", "silhouettes", "skeletons"),
-    "evaluation": (*GROUND, "encoding.store", "models", "reference"),
+    "evaluation": (
+        *GROUND,
+        "checkpoints.run_folder",
+        "encoding.store",
+        "models",
+        "reference",
+        "skeletons.archive",
+        "skeletons.recording",
+    ),
     "baselines": (*GROUND, "evaluation", "models", "nn", "skeletons"),
     # Measures whatever there is, as a user would call it, and is asked for by the command line alone.
     "benchmarks": (

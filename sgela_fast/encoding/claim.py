@@ -108,7 +108,7 @@ def _take_over(folder: Path, settings: Mapping[str, Any], plan: str, resume: boo
     _check_unchanged(folder, found)
     _check_same(folder, found, settings, plan)
     # Back to the state before its last step, in an order that may be cut short anywhere.
-    begun = _begin(folder, {name: found[name] for name in (*settings, "plan")})
+    begun = _begin(folder, {name: found.get(name, now) for name, now in {**settings, "plan": plan}.items()})
     for receipt in receipts_of(folder, found):
         receipt.write(folder)
     with writing(folder):

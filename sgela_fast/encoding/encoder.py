@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,8 @@ class Encoder:
         layout: joint layout that the model reads.
         model_hash: SHA-256 of the weights.
         origin: where the weights come from, in words.
+        trained_on: ``archive_fingerprint``, ``split`` and ``train_value`` of the training; ``None`` for fresh weights
+            and imported ones.
     """
 
     model: SGELA
@@ -69,6 +71,7 @@ class Encoder:
     layout: Layout
     model_hash: str
     origin: str
+    trained_on: Mapping[str, Any] | None = None
 
     @classmethod
     def load(
@@ -107,7 +110,9 @@ class Encoder:
                 f"{loaded.path} holds a model of {config.joints} joints but names layout {layout.name!r}, which has "
                 f"{len(layout)}; restore its run.json"
             )
-        return cls(loaded.model.freeze(), loaded.window, layout, loaded.model_hash, f"run folder {loaded.path}")
+        origin = f"run folder {loaded.path}"
+        model = loaded.model.freeze()
+        return cls(model, loaded.window, layout, loaded.model_hash, origin, _trained_on(loaded.info))
 
     @classmethod
     def untrained(
@@ -156,6 +161,7 @@ class Encoder:
         return {
             "model_hash": self.model_hash,
             "origin": self.origin,
+            "trained_on": None if self.trained_on is None else dict(self.trained_on),
             "model": asdict(self.model.config),
             "window": asdict(self.window),
             "layout": self.layout.name,
@@ -365,3 +371,12 @@ class Encoder:
             batch=batch,
             **options,
         )
+
+
+def _trained_on(info: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ``run.json`` says of the recordings that were trained on."""
+    training, archive = info.get("training"), info.get("archive")
+    if not training or not archive:
+        return None
+    split, value = training.get("split", ""), training.get("train_value", "")
+    return {"archive_fingerprint": archive.get("fingerprint"), "split": split, "train_value": value}

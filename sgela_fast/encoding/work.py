@@ -103,7 +103,12 @@ class Work:
             "encoding": config.binding(),
         }
         # A feature that goes without saying is left out, so that the plans of earlier releases can be gone on with.
-        unsaid = {"archive", "origin", *(["feature"] if feature == implied_feature(self.settings) else [])}
+        unsaid = {
+            "archive",
+            "origin",
+            "trained_on",
+            *(["feature"] if feature == implied_feature(self.settings) else []),
+        }
         binding = {name: value for name, value in self.settings.items() if name not in unsaid}
         self.plan = plan_hash(binding, self.source.counts, size)
         self.unit_settings = UnitSettings(

@@ -16,6 +16,7 @@ from sgela_fast.atomic import make_folder
 from sgela_fast.errors import ConfigError, MissingDependencyError
 from sgela_fast.evaluation.comparison import compare_stores, require_same_windows
 from sgela_fast.evaluation.config import EvaluationConfig, refuse_cross_view
+from sgela_fast.evaluation.leakage import check_sides
 from sgela_fast.evaluation.plots import plot_cmc, plot_distances
 from sgela_fast.evaluation.probes import Probes, write_probes
 from sgela_fast.evaluation.recognition_protocol import RecognitionRun
@@ -98,7 +99,8 @@ def evaluate_stores(
     distances: dict[str, tuple[str, Distances]] = {}
     for label, store, sides_of_splits in zip(labels, stores, divisions, strict=True):
         outcomes: list[Outcome] = []
-        for split, sides in zip(config.splits, sides_of_splits, strict=True):
+        for split, divided in zip(config.splits, sides_of_splits, strict=True):
+            sides = replace(divided, notes=divided.notes + check_sides(divided).sentences())
             where = f"{label}, {split or 'all windows'}"
             if config.protocol in ("C", "both"):
                 outcomes += _recognition(sides, split, config, device, where, progress)

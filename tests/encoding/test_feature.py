@@ -117,9 +117,10 @@ def test_a_model_without_attention_has_no_ages(make_archive: Callable[..., Archi
         PipelineConfig(model=SGELAConfig(attention="none"))
 
 
-def without_feature(path: Path) -> None:
+def as_before(path: Path) -> None:
+    """Take out what earlier releases did not write."""
     content = json.loads(path.read_text())
-    del content["feature"]
+    del content["feature"], content["trained_on"]
     path.write_text(json.dumps(content))
 
 
@@ -129,14 +130,25 @@ def test_stores_of_earlier_releases_are_read_and_gone_on_with(
 ) -> None:
     encoder, archive, out = make_encoder(attention), make_archive(), tmp_path / "store"
     whole = encode(archive, encoder, out, config).store
-    unsaid = ("schema", "schema_version", "made_by", "archive", "origin", "plan", "feature", "shards", "parts")
+    unsaid = (
+        "schema",
+        "schema_version",
+        "made_by",
+        "archive",
+        "origin",
+        "trained_on",
+        "plan",
+        "feature",
+        "shards",
+        "parts",
+    )
     totals = ("windows", "recordings", "invalid_windows", "short_recordings", "quarantined")
     settings = {name: value for name, value in whole.info.items() if name not in (*unsaid, *totals)}
     window_bytes = 3 * 12 * 4
     size = int(0.01 * (1 << 20)) // window_bytes
     assert whole.info["plan"] == plan_hash(settings, Source(archive, encoder.window).counts, size)
     expected = whole.values()
-    without_feature(out / "store.json")
+    as_before(out / "store.json")
     assert Store(out).feature == config.feature
     (out / "part-00001.npy").unlink()
     assert np.array_equal(encode(archive, encoder, out, config, resume=True).store.values(), expected)
@@ -157,7 +169,7 @@ def test_an_unfinished_store_is_gone_on_with_as_what_it_is(
         patched.setattr("sgela_fast.encoding.manifest.write_quarantine", full)
         with pytest.raises(OutputError, match="full"):
             encode(archive, encoder, out, AGES)
-    without_feature(out / "unfinished.json")
+    as_before(out / "unfinished.json")
     with pytest.raises(OutputError, match="was begun with feature = 'ages', not 'states'; resume with the same model"):
         encode(archive, encoder, out, STATES, resume=True)
     assert encode(archive, encoder, out, AGES, resume=True).store.feature == "ages"
