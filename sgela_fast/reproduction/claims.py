@@ -41,7 +41,7 @@ class Statement(NamedTuple):
     worse: str
 
 
-_BASELINES = ("d13-svm", "d13-knn", "d16-adaboost", "lstm", "lstm-2", "pose-cnn")
+_BASELINES = ("d13-svm", "d13-knn", "d16-adaboost", "single-layer-lstm", "multi-layer-lstm", "pose-cnn")
 STATEMENTS = (
     Statement("las-over-bas", "las is better than bas", "2", "las-reverse-ages", "bas-reverse-ages"),
     Statement("las-over-mbas", "las is better than mbas", "2", "las-reverse-ages", "mbas-reverse-ages"),

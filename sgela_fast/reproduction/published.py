@@ -61,7 +61,7 @@ TABLE1 = (
         "d16-adaboost", "D16 + AdaBoost", "skeleton", (41.8, 27.4, 39.2, 69.9), (74.1, 65.5, 78.2, 90.6), (59.8, 78.8)
     ),
     Method(
-        "lstm",
+        "single-layer-lstm",
         "Single-layer LSTM",
         "skeleton",
         (15.8, 20.0, 19.1, 39.8),
@@ -69,7 +69,7 @@ TABLE1 = (
         (80.9, 92.3),
     ),
     Method(
-        "lstm-2",
+        "multi-layer-lstm",
         "Multi-layer LSTM",
         "skeleton",
         (36.1, 34.4, 30.9, 46.2),

@@ -24,6 +24,7 @@ from sgela_fast.reproduction.encoders import Encoders
 from sgela_fast.reproduction.measure import Measured, Workshop
 from sgela_fast.reproduction.results import RESULTS, CellResult, ResultsFolder
 from sgela_fast.reproduction.runner import Report, Runner, reproduce
+from sgela_fast.reproduction.workers import InProcess
 from sgela_fast.training.trainer import train
 
 Settings = Callable[..., ReproductionConfig]
@@ -177,20 +178,27 @@ def test_a_budget_is_spent_on_what_tells_most_and_not_overdrawn(
     walks: tuple[str, str], out: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Costs, "estimate", fixed_costs)
-    begun: list[str] = []
-    carry_out = Workshop.measure
+    begun: list[Part] = []
+    begin = InProcess.begin
 
-    def note(self: Workshop, work: Work) -> Any:
-        begun.append(work.name)
-        return carry_out(self, work)
+    def note(self: InProcess, part: Part, budget_seconds: float | None) -> None:
+        begun.append(part)
+        begin(self, part, budget_seconds)
 
-    monkeypatch.setattr(Workshop, "measure", note)
-    # Enough for a trained encoder with encodings and a measurement (130), but by then not for another one.
-    report = reproduce(walks[:1], out, settings(tables=("2",)), JobConfig(budget="140s"))
-    kinds = [name.partition("-of-")[0] for name in begun]
-    assert kinds[0] == "recognition-one-las-reverse-f6-split-seed0"
-    assert report.left
-    assert report.done == len(report.cells) > 0
+    monkeypatch.setattr(InProcess, "begin", note)
+    spent = Costs.estimate
+    monkeypatch.setattr(Runner, "_left", lambda self: 180.0 - sum(spent(self.costs, part) for part in begun))
+    # A trained encoder, its encodings and two measurements take 150; what is left is enough for a baseline alone.
+    report = reproduce(walks[:1], out, settings(tables=("2",)), JobConfig(budget="180s"))
+    assert [part.name for part in begun] == [
+        "one-las-reverse-f6-split-seed0",
+        "one-las-reverse-f6-split-seed0-of-one-ages",
+        "recognition-one-las-reverse-f6-split-seed0-of-one-ages-on-one-split-seed0-validation",
+        "retrieval-one-las-reverse-f6-split-seed0-of-one-ages-on-one-split-seed0",
+        "baseline-ge-supervised-on-one-split-seed0-validation",
+    ]
+    assert report.done == 4
+    assert len(report.left) == len(Runner(walks[:1], out, settings(tables=("2",))).cells) - 4
     looked = Runner(walks[:1], out / "fresh", settings(tables=("2",)), JobConfig(budget="100s")).outlook()
     assert {item.fits for item in looked} == {False, True}
     assert all(item.until <= 100 for item in looked if item.fits)
