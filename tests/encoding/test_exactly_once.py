@@ -236,7 +236,7 @@ def test_the_result_is_the_same_from_threads_and_one_unit_at_a_time(
     archive: Archive, tiny_encoder: Encoder, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a worker of a cluster does, unit by unit and in any order, gives the same store."""
-    from sgela_fast.encoding import encode as module
+    from sgela_fast.encoding import work as module
     from sgela_fast.encoding.unit import StageSeconds, encode_unit
 
     def one_by_one(job, units, *, committed, advance, stop):  # type: ignore[no-untyped-def]
