@@ -52,6 +52,7 @@ DEVELOPMENT = {
     "golden_comparison",
     "golden_report",
     "precision_accuracy",
+    "selfgait_low_label",
     "triton_compile_decoder",
     "triton_compile_lstm",
     "triton_compile_report",

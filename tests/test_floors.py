@@ -45,6 +45,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "ops",
         "reference",
         "search",
+        "silhouettes",
         "skeletons",
         "training",
     ),
