@@ -59,28 +59,32 @@ class ClassicalRun:
     def outcome(self, seed: int) -> Outcome:
         """Choose a setting, fit with ``seed``, test, and give the figures."""
         selection = str(self.config.recognition.selection)
-        everything = np.arange(len(self.train))
-        if len(self.candidates) == 1 or selection == "last":
-            label = ONE_SETTING if len(self.candidates) == 1 else LABELS["last"]
-            scores, details = self._scores(self.candidates[0], everything, self.test, seed), {}
-            details = dict(self.candidates[0].settings)
-        elif selection == "validation":
-            label = LABELS[selection]
-            fit, held = hold_out(self.sides.train, seed)
-            require_held_out(held, self.sides.train)
-            tried = [
-                rank1_of(self._scores(one, fit, self.train[held], seed), self.sides.train.persons[held])
-                for one in self.candidates
-            ]
-            chosen = self.candidates[int(np.argmax(tried))]
-            scores = self._scores(chosen, everything, self.test, seed)
-            details = {**chosen.settings, "held_out_windows": len(held), "held_out_rank1": max(tried)}
-        else:
-            label = LABELS[selection]
-            found = [self._scores(one, everything, self.test, seed) for one in self.candidates]
+        label, details = LABELS[selection], dict[str, Any]()
+        if len(self.candidates) == 1:
+            selection, label = "last", ONE_SETTING
+        if selection == "best-on-test":
+            found = [self._tested(one, seed) for one in self.candidates]
             best = int(np.argmax([rank1_of(scores, self.sides.test.persons) for scores in found]))
-            scores, details = found[best], dict(self.candidates[best].settings)
+            chosen, scores = self.candidates[best], found[best]
+        else:
+            chosen = self.candidates[0]
+            if selection == "validation":
+                chosen, details = self._choose(seed)
+            scores = self._tested(chosen, seed)
+        details = {**chosen.settings, **details}
         return classifier_outcome(self.sides, scores, self.config, self.split, seed, label, details)
+
+    def _choose(self, seed: int) -> tuple[Candidate, dict[str, Any]]:
+        """The setting that does best on recordings held out of the training side, and how well."""
+        fit, held = hold_out(self.sides.train, seed)
+        require_held_out(held, self.sides.train)
+        persons = self.sides.train.persons[held]
+        tried = [rank1_of(self._scores(one, fit, self.train[held], seed), persons) for one in self.candidates]
+        best = int(np.argmax(tried))
+        return self.candidates[best], {"held_out_windows": len(held), "held_out_rank1": tried[best]}
+
+    def _tested(self, candidate: Candidate, seed: int) -> Floats:
+        return self._scores(candidate, np.arange(len(self.train)), self.test, seed)
 
     def _scores(self, candidate: Candidate, fit: NDArray[np.int64], rows: Floats, seed: int) -> Floats:
         classifier: Classifier = candidate.make(seed)
