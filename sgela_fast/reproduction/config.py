@@ -9,7 +9,6 @@ from sgela_fast.baselines.config import BaselineConfig
 from sgela_fast.encoding.config import EncodingConfig
 from sgela_fast.errors import ConfigError
 from sgela_fast.evaluation.config import EvaluationConfig
-from sgela_fast.models.checks import require_at_least
 from sgela_fast.models.config import Attention, SGELAConfig
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.training.config import TrainingConfig
@@ -111,8 +110,9 @@ class JobConfig:
     training_share: float = 0.6
 
     def __post_init__(self) -> None:
-        require_at_least("reproduce", self, 1, "jobs")
-        require_at_least("reproduce", self, 0, "stores_gb")
+        for name, least in (("jobs", 1), ("stores_gb", 0)):
+            if not getattr(self, name) >= least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if not 0 < self.training_share < 1:
             raise ConfigError(f"training_share is {self.training_share}; it must be between 0 and 1")
         _ = self.seconds

@@ -143,7 +143,7 @@ class Runner:
         self._stores: set[StoreSpec] = set()
         self.costs = Costs(
             {data.name: data for data in self.data},
-            self.config.window,
+            replace(self.config.window, stride=self.config.encoding.stride or self.config.window.stride),
             lambda spec: max(0, self.encoders.target(spec) - self.encoders.taken(spec)),
             lambda: self.encoders.step_seconds,
             self.config.training.windows_a_step,
