@@ -18,7 +18,7 @@ from sgela_fast.evaluation.retrieval import nearest_of_persons
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
-_KERNEL_ROWS = 1024
+_KERNEL_NUMBERS = 1 << 25  # float64 held at once while windows are scored: 256 MiB
 NEIGHBOURS = (1, 5, 15, 30)
 PENALTIES = (1.0, 10.0, 100.0)
 
@@ -138,7 +138,8 @@ class SupportVectors:
 
     def scores(self, rows: Floats) -> Floats:
         """Pairs won; equal numbers are ranked by how clearly, which counts less than one pair."""
-        pieces = np.array_split(rows, max(1, len(rows) // _KERNEL_ROWS))
+        each = len(self.support) + 2 * self.count**2  # kernel, and the decisions of all pairs twice
+        pieces = np.array_split(rows, -(-len(rows) * each // _KERNEL_NUMBERS))
         return np.concatenate([self._scores(piece) for piece in pieces])
 
     def _scores(self, rows: Floats) -> Floats:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
+from sgela_fast.baselines import boosting, classical
 from sgela_fast.baselines.boosting import OneAgainstRestBoosting
 from sgela_fast.baselines.classical import LinearDiscriminants, Neighbours, SupportVectors, stratified
 
@@ -48,6 +49,17 @@ def test_votes_decide_and_the_nearest_window_among_equal_votes() -> None:
     nearest = Neighbours(1)
     nearest.fit(rows, np.array([0, 1, 1, 2, 3]), 4)
     np.testing.assert_allclose(nearest.scores(np.array([[0.2]], np.float32))[0], [-0.2, -0.8, -8.8, -19.8], atol=1e-4)
+
+
+def test_scores_do_not_depend_on_how_many_windows_are_scored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels = groups(persons=3)
+    for classifier in (SupportVectors(2.0, 10_000, 0), OneAgainstRestBoosting(3)):
+        classifier.fit(rows, labels, 3)
+        together = classifier.scores(rows)
+        with monkeypatch.context() as little:
+            little.setattr(classical, "_KERNEL_NUMBERS", 2000)
+            little.setattr(boosting, "_SCORE_ROWS", 7)
+            np.testing.assert_allclose(classifier.scores(rows), together, rtol=1e-9)
 
 
 @pytest.mark.parametrize("persons", [2, 3, 6])
