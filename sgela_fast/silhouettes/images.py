@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def resize(pixels: Frame, rows: int, columns: int) -> Frame:
     return np.clip(np.rint(down @ _taps(pixels.shape[1], columns).T), 0, 255).astype(np.uint8)
 
 
+@functools.lru_cache(maxsize=64)  # sizes of figures recur from frame to frame
 def _taps(old: int, new: int) -> NDArray[np.float32]:
     """Weights of the old pixels in each new one, ``(new, old)``."""
     places = (np.arange(new) + 0.5) * (old / new) - 0.5
