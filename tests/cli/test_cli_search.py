@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sgela_fast.cli.main import main
-from sgela_fast.encoding.store import StoreWriter
+from sgela_fast.encoding.store_writer import StoreWriter
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgela_fast.cli.main import main
-from sgela_fast.encoding.store import Store, StoreWriter
+from sgela_fast.encoding.store import Store
+from sgela_fast.encoding.store_writer import StoreWriter
 
 INFO = {"pooling": "mean", "dtype": "float32", "frames": 3, "dim": 4, "model_hash": "abc"}
 

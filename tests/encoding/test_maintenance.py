@@ -18,7 +18,8 @@ from sgela_fast.encoding.config import EncodingConfig
 from sgela_fast.encoding.encode import encode
 from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.maintenance import compact, delete, merge
-from sgela_fast.encoding.store import Store, StoreWriter
+from sgela_fast.encoding.store import Store
+from sgela_fast.encoding.store_writer import StoreWriter
 from sgela_fast.errors import DataError, OutputError
 
 MakeStore = Callable[..., Store]

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from sgela_fast.encoding.store import Store, StoreWriter
+from sgela_fast.encoding.store import Store
+from sgela_fast.encoding.store_writer import StoreWriter
 from sgela_fast.errors import DataError, OutputError
 
 INFO = {"pooling": "none", "dtype": "float32", "frames": 3, "dim": 4, "model_hash": "abc"}

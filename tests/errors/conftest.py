@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from sgela_fast.cli.main import main
-from sgela_fast.encoding.store import StoreWriter
+from sgela_fast.encoding.store_writer import StoreWriter
 from sgela_fast.skeletons.archive import ArchiveWriter
 from sgela_fast.skeletons.layouts import get_layout
 from sgela_fast.skeletons.readers.kgbd import JOINTS as KGBD_JOINTS

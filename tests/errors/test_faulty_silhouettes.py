@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sgela_fast.cli.main import main
-from sgela_fast.encoding.store import StoreWriter
+from sgela_fast.encoding.store_writer import StoreWriter
 
 Complains = Callable[..., None]
 PACK = ["silhouettes", "pack", "pictures", "packed"]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sgela_fast.encoding.store import Store, StoreWriter
+from sgela_fast.encoding.store import Store
+from sgela_fast.encoding.store_writer import StoreWriter
 
 MakeStore = Callable[..., Store]
 

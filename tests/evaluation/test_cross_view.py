@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sgela_fast.cli.main import main
-from sgela_fast.encoding.store import StoreWriter
+from sgela_fast.encoding.store_writer import StoreWriter
 from sgela_fast.errors import DataError
 from sgela_fast.evaluation.config import CrossViewConfig, EvaluationConfig, RetrievalConfig
 from sgela_fast.evaluation.cross_view import Embeddings, cross_view

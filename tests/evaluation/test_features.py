@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sgela_fast.encoding.store import Store, StoreWriter
+from sgela_fast.encoding.store import Store
+from sgela_fast.encoding.store_writer import StoreWriter
 from sgela_fast.errors import DataError
 from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.evaluation.features import Features, Standardiser

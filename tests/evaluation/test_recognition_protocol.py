@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sgela_fast.encoding.store import Store, StoreWriter
+from sgela_fast.encoding.store import Store
+from sgela_fast.encoding.store_writer import StoreWriter
 from sgela_fast.errors import ConfigError, DataError, DivergenceError
 from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
 from sgela_fast.evaluation.recognition_protocol import RecognitionRun

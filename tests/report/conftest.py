@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sgela_fast.encoding.store import StoreWriter
+from sgela_fast.encoding.store_writer import StoreWriter
 from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
 from sgela_fast.evaluation.evaluate import evaluate
 from sgela_fast.evaluation.probes import Probes
