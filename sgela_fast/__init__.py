@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from sgela_fast.pipeline import PipelineConfig, run_pipeline
     from sgela_fast.report.config import ReportConfig
     from sgela_fast.report.report import write_report
+    from sgela_fast.reproduction.config import JobConfig, ReproductionConfig
+    from sgela_fast.reproduction.runner import reproduce
     from sgela_fast.search.config import IndexConfig
     from sgela_fast.search.index import Index
     from sgela_fast.skeletons.archive import Archive
@@ -62,6 +64,7 @@ _MODULES = {
     "EvaluationConfig": "evaluation.config",
     "Index": "search.index",
     "IndexConfig": "search.config",
+    "JobConfig": "reproduction.config",
     "Layout": "skeletons.layouts",
     "LocalityAttention": "nn.locality_attention",
     "PipelineConfig": "pipeline",
@@ -69,6 +72,7 @@ _MODULES = {
     "RecognitionConfig": "evaluation.config",
     "Recording": "skeletons.recording",
     "ReportConfig": "report.config",
+    "ReproductionConfig": "reproduction.config",
     "RetrievalConfig": "evaluation.config",
     "Run": "checkpoints.run_folder",
     "SGELAConfig": "models.config",
@@ -88,6 +92,7 @@ _MODULES = {
     "layout_names": "skeletons.layouts",
     "load_run": "checkpoints.run_folder",
     "locality_attention": "ops.locality_attention",
+    "reproduce": "reproduction.runner",
     "run_pipeline": "pipeline",
     "train": "training.trainer",
     "write_report": "report.report",
@@ -102,6 +107,7 @@ __all__ = [
     "EvaluationConfig",
     "Index",
     "IndexConfig",
+    "JobConfig",
     "Layout",
     "LocalityAttention",
     "PipelineConfig",
@@ -109,6 +115,7 @@ __all__ = [
     "RecognitionConfig",
     "Recording",
     "ReportConfig",
+    "ReproductionConfig",
     "RetrievalConfig",
     "Run",
     "SGELAConfig",
@@ -129,6 +136,7 @@ __all__ = [
     "layout_names",
     "load_run",
     "locality_attention",
+    "reproduce",
     "run_pipeline",
     "train",
     "write_report",

@@ -167,11 +167,13 @@ def _print_report(report: Report, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(
-                {"cells": [asdict(cell) for cell in report.cells], "claims": report.claims}, indent=2, allow_nan=False
+                {"cells": [asdict(cell) for cell in report.cells], "claims": report.claims, "leakage": report.leakage},
+                indent=2,
+                allow_nan=False,
             )
         )
     else:
-        for table in make_tables(report.cells, report.claims):
+        for table in make_tables(report.cells, report.claims, report.leakage):
             print_table(table)
     total = len(report.cells) + len(report.failed) + len(report.left)
     print(f"{len(report.cells)} of {total} cells are done ({report.done} now): {report.out}", file=sys.stderr)

@@ -161,8 +161,7 @@ class Encoders:
             fresh = build_model(
                 model, training.backend, seed=spec.seed, device=choose_device(training.device, "device")
             )
-            info = {"state": "untrained", "step": 0, "archive": _origin(archive), "training": asdict(training)}
-            write_run(path, fresh, window=window, layout=archive.layout.name, info=info)
+            write_run(path, fresh, window=window, layout=archive.layout.name, info={"state": "untrained", "step": 0})
             return None
         resume = self.taken(spec) > 0 and (path / INDEX).exists()
         if not resume:
@@ -250,7 +249,3 @@ class Encoders:
             if (found / name).exists():
                 shutil.copy2(found / name, path / name)
         write_info(path, {**info, "adopted_from": str(found)})
-
-
-def _origin(archive: Any) -> dict[str, Any]:
-    return {"path": str(archive.path), "fingerprint": archive.fingerprint}

@@ -18,6 +18,7 @@ from sgela_fast.encoding.encode import encode
 from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.store import Store
 from sgela_fast.evaluation.config import EvaluationConfig, Selection
+from sgela_fast.evaluation.leakage import check_sides
 from sgela_fast.evaluation.probes import Probes
 from sgela_fast.evaluation.recognition_protocol import RecognitionRun
 from sgela_fast.evaluation.results import Figures, Outcome
@@ -152,7 +153,8 @@ class Workshop:
         device = choose_device(config.device, "evaluation.device")
         run = RecognitionRun(sides, work.split, config, device, lambda remark: self.note(f"{work.name}, {remark}"))
         outcome = run.outcome(work.seed)
-        return self._measured(work, outcome, Probes.of(run.test_side, sides.persons, outcome))
+        probes = Probes.of(run.test_side, sides.persons, outcome)
+        return self._measured(work, outcome, probes, check_sides(sides).sentences())
 
     def _retrieval(self, work: Work) -> Measured:
         sides, config = self._sides(work)
@@ -165,11 +167,16 @@ class Workshop:
             self.note(f"{work.name}, {done:,} of {len(sides.test):,} probe windows")
 
         outcome, _ = run_retrieval(sides, work.split, replace(config, protocol="G"), device, advance)
-        return self._measured(work, outcome, Probes.of(sides.test, sides.persons, outcome))
+        probes = Probes.of(sides.test, sides.persons, outcome)
+        return self._measured(work, outcome, probes, check_sides(sides).sentences())
 
-    def _measured(self, work: Work, outcome: Outcome, probes: Probes) -> Measured:
+    def _measured(self, work: Work, outcome: Outcome, probes: Probes, leaks: Sequence[str] = ()) -> Measured:
         encoder = work.needs
-        notes = [*outcome.notes, *(f"{count:,} {reason} left out" for reason, count in outcome.left_out.items())]
+        notes = [
+            *outcome.notes,
+            *leaks,
+            *(f"{count:,} {reason} left out" for reason, count in outcome.left_out.items()),
+        ]
         notes += [
             f"recognition network: {name.replace('_', ' ')} {outcome.details[name]:.4g}"
             for name in ("epochs", "best_step", "held_out_rank1")

@@ -23,6 +23,7 @@ from sgela_fast.reproduction.config import JobConfig, ReproductionConfig
 from sgela_fast.reproduction.costs import Costs, Part
 from sgela_fast.reproduction.datasets import open_datasets
 from sgela_fast.reproduction.encoders import Encoders
+from sgela_fast.reproduction.leaks import look_for_leaks
 from sgela_fast.reproduction.measure import STORES, Measured
 from sgela_fast.reproduction.results import FAILURES, INDEX, CellResult, ResultsFolder
 from sgela_fast.reproduction.tables import make_tables, write_tables
@@ -63,6 +64,7 @@ class Report:
         failed: cell to the reason why it failed.
         left: cells for which there was no time.
         claims: which of the paper's claims hold (:class:`sgela_fast.reproduction.claims.Claim`), as plain data.
+        leakage: what speaks against figures of a data set (:mod:`sgela_fast.reproduction.leaks`).
     """
 
     out: Path
@@ -71,6 +73,7 @@ class Report:
     failed: dict[str, str]
     left: list[str]
     claims: list[dict[str, Any]]
+    leakage: list[dict[str, Any]]
 
 
 def reproduce(
@@ -136,6 +139,7 @@ class Runner:
         self.encoders.steps = int(before["steps"]) if before is not None else self._decide_steps()
         self.created = before["created"] if before is not None else None
         self.claims: list[dict[str, Any]] = before.get("claims", []) if before is not None else []
+        self.leakage: list[dict[str, Any]] = before.get("leakage", []) if before is not None else []
         self.results = {cell.cell: cell for cell in self.folder.read()}
         self.failed: dict[str, str] = {}
         self._broken: dict[Part, str] = {}
@@ -208,12 +212,13 @@ class Runner:
                 ) from None
             finally:
                 workers.stop()
+            self.leakage = look_for_leaks(self.data, self._finished(), self.config.training.train_value, self.leakage)
             claims = judge(self.folder, self._finished(), self.config.evaluation.resamples)
             self.claims = [claim.as_json() for claim in claims]
             self._save()
         finished = self._finished()
         left = [cell.result.cell for cell in self.pending]
-        return Report(self.out, finished, len(finished) - before, dict(self.failed), left, self.claims)
+        return Report(self.out, finished, len(finished) - before, dict(self.failed), left, self.claims, self.leakage)
 
     def _loop(self, workers: InProcess | Processes, progress: Callable[..., None]) -> None:
         while True:
@@ -439,10 +444,10 @@ class Runner:
         """Write what is shown of the whole."""
         content = describe_run(self.config, self.data, self.encoders, self.created)
         self.created = content["created"]
-        self.folder.write_index({**content, "job": asdict(self.job), "claims": self.claims})
+        self.folder.write_index({**content, "job": asdict(self.job), "claims": self.claims, "leakage": self.leakage})
         self._write_failures()
         done = self._finished()
-        write_tables(self.out, make_tables(done, self.claims), done)
+        write_tables(self.out, make_tables(done, self.claims, self.leakage), done)
 
     def _finished(self) -> list[CellResult]:
         """Finished cells of the plan, in its order."""

@@ -42,8 +42,10 @@ class Table:
         return "\n".join([f"## {self.title}", "", *lines, *(f"\n{note}" for note in self.notes), ""])
 
 
-def make_tables(cells: Sequence[CellResult], claims: Sequence[dict[str, Any]] = ()) -> list[Table]:
-    """Tables of whatever cells there are, and of the claims that they decide."""
+def make_tables(
+    cells: Sequence[CellResult], claims: Sequence[dict[str, Any]] = (), leakage: Sequence[dict[str, Any]] = ()
+) -> list[Table]:
+    """Tables of whatever cells there are, of the claims that they decide, and of what speaks against them."""
     found = [
         make([cell for cell in cells if (cell.table, cell.dataset) == (name, dataset)], dataset)
         for name, make in (("1", _table1), ("2", _table2))
@@ -59,7 +61,7 @@ def make_tables(cells: Sequence[CellResult], claims: Sequence[dict[str, Any]] = 
             rows = [[group[0].label, *_measured(group)] for group in _groups(own)]
             found.append(Table(f"{title}, {dataset}", ["", *_headings(own)], rows))
     found += [_size(cell) for cell in cells if cell.table == "size"]
-    return [*found, *([_claims(claims)] if claims else [])]
+    return [*found, *([_claims(claims)] if claims else []), *([_leakage(leakage)] if leakage else [])]
 
 
 def write_tables(out: Path, tables: Sequence[Table], cells: Sequence[CellResult]) -> None:
@@ -181,6 +183,16 @@ def _claims(claims: Sequence[dict[str, Any]]) -> Table:
         "interval lies within 3 points, or beyond. The verdict is about this data and this much training."
     )
     return Table("Claims", columns, rows, [note])
+
+
+def _leakage(leakage: Sequence[dict[str, Any]]) -> Table:
+    rows = [
+        [entry["dataset"] + (f", from {entry['trained_on']}" if entry["trained_on"] else f", {entry['split']}"),
+         finding["severity"], finding["sentence"]]
+        for entry in leakage
+        for finding in entry["findings"]
+    ]  # fmt: skip
+    return Table("What could spoil the figures", ["test set", "severity", "finding"], rows)
 
 
 def _headings(cells: Sequence[CellResult]) -> list[str]:
