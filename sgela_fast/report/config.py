@@ -44,11 +44,11 @@ class ReportConfig:
 
     title: str = ""
     projection: Projection = "tsne"
-    points: int = 1000
+    points: int = 600
     split: str = "split"
     train_value: str = "train"
     test_value: str = "test"
-    queries: int = 2000
+    queries: int = 1000
     false_match_rate: float = 0.01
     probes: int = 12
     seconds: float = 4.0

@@ -16,6 +16,7 @@ from sgela_fast.search.units import texts
 COLOURS, SHAPES = 8, 5
 MARGIN = 14
 COMPONENTS = 50  # of the PCA that t-SNE starts from
+ITERATIONS = 500  # of t-SNE, whose time is that of everything else together
 LISTED = 60  # persons in the legend's table
 
 Points = NDArray[np.float64]
@@ -128,7 +129,9 @@ def project(vectors: NDArray[np.float32], config: ReportConfig) -> tuple[Points,
     start = reduced[:, :2] if reduced.shape[1] > 1 else "random"
     if not isinstance(start, str):
         start = 1e-4 * start / (start[:, 0].std() or 1.0)
-    found = TSNE(perplexity=perplexity, init=start, random_state=config.seed).fit_transform(reduced)
+    found = TSNE(perplexity=perplexity, init=start, max_iter=ITERATIONS, random_state=config.seed).fit_transform(
+        reduced
+    )
     words = (
         f"t-SNE (perplexity {perplexity:.3g}, seed {config.seed}) of the first {reduced.shape[1]} principal components"
     )

@@ -72,15 +72,6 @@ class Section:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the paper and what was found about it."""
-
-    claim: str
-    verdict: str
-    because: str
-
-
 def in_words(names: Sequence[str]) -> str:
     """Such as ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

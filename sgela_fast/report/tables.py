@@ -17,7 +17,7 @@ from sgela_fast.report.figures import (
     selection_in_words,
 )
 from sgela_fast.report.inputs import Results
-from sgela_fast.report.page import Claim, Section, Table, in_words, per_cent
+from sgela_fast.report.page import Section, Table, in_words, per_cent
 
 COMPONENTS = ("GE", "GD", "Rev.", "BAS", "MBAS", "LAS", "AGEs")
 PUBLISHED = ("Rank-1 published", "nAUC published")
@@ -31,6 +31,11 @@ NAMES = {
     "sweep-range": "Range of the attention mask",
     "size": "Size and cost of the models",
     "evaluation": "Figures",
+}
+VERBS = {
+    "holds": ("holds", "hold"),
+    "does not hold": ("does not hold", "do not hold"),
+    "not decided": ("is not decided", "are not decided"),
 }
 HOW = {
     "reproduction": "make one with `sgela-fast reproduce`",
@@ -72,25 +77,50 @@ def claims(results: Results) -> Section:
     title = "Claims and verdicts"
     if results.kind == "evaluation":
         return Section("claims", title, missing=f"Nothing to judge claims by: {HOW['evaluation']}.")
-    found = claims_of(results)
+    found = results.head.get("claims") or []
     if not found:
         why = f"{results.path.name} holds no verdicts yet; go on with `sgela-fast reproduce`."
         return Section("claims", title, missing=why)
-    counts = {
-        verdict: sum(claim.verdict == verdict for claim in found) for verdict in dict.fromkeys(c.verdict for c in found)
-    }
-    lead = in_words([f"{count} {verdict}" for verdict, count in counts.items()])
-    return Section("claims", title, (f"{len(found)} claims: {lead}.",), data={"claims": found})
+    lead = (
+        f"{_verdicts(found)}.",
+        "A difference is in points of Rank-1, the row that is said to be better minus the other one. Intervals and p "
+        "(two-sided, not corrected for the number of claims) come from resampling and flipping persons; they say "
+        "nothing of other seeds of training. A claim is decided where its interval leaves out 0, p is at most 0.05 and "
+        "all runs agree; one of transfer where its interval lies within 3 points, or beyond.",
+        "A verdict is about these recordings and this much training.",
+    )
+    head = ("Claim", "Verdict", "Data set", "Protocol", "Ours", "Difference", "p", "Runs", "Published")
+    table = Table.bounded("Claims", head, [_claim(item) for item in found], TABLE_ROWS, range(4, 9))
+    return Section("claims", title, lead, parts=(table,))
 
 
-def claims_of(results: Results) -> list[Claim]:
-    """Verdicts of a reproduction."""
+def _claim(item: dict[str, Any]) -> list[str]:
+    printed, ends, p_value = item.get("published") or {}, item.get("interval"), item.get("p_value")
+    difference = f"{item['difference']:+.1f}"
+    if ends:
+        difference += f" ({ends[0]:+.1f}\u00a0to\u00a0{ends[1]:+.1f})"
+    note = item.get("note")
     return [
-        Claim(
-            str(item.get("claim", "")), str(item.get("verdict", "")), str(item.get("because", item.get("evidence", "")))
-        )
-        for item in results.head.get("claims") or ()
+        f"{item['statement']} ({note})" if note else str(item["statement"]),
+        str(item["verdict"]),
+        str(item["dataset"]),
+        str(item.get("protocol") or "–"),
+        f"{item['better']:.1f} / {item['worse']:.1f}",
+        difference,
+        "–" if p_value is None else f"{p_value:.4f}",
+        str(len(item["differences"])),
+        " / ".join(per_cent(printed.get(name)) for name in ("better", "worse")) if printed else "–",
     ]
+
+
+def _verdicts(found: Sequence[dict[str, Any]]) -> str:
+    """Such as ``Of 12 claims 3 hold, 1 does not hold and 8 are not decided``."""
+    verdicts = [str(item["verdict"]) for item in found]
+    counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys((*VERBS, *verdicts)) if verdict in verdicts}
+    many = {
+        verdict: VERBS.get(verdict, (f"is {verdict}", f"are {verdict}"))[count > 1] for verdict, count in counts.items()
+    }
+    return f"Of {len(found)} claims {in_words([f'{count} {many[verdict]}' for verdict, count in counts.items()])}"
 
 
 def summary(results: Results) -> tuple[str, ...]:
@@ -107,10 +137,9 @@ def summary(results: Results) -> tuple[str, ...]:
     for protocol, selection in dict.fromkeys((row.first.protocol, row.first.selection) for row in rows):
         mine = [row for row in rows if (row.first.protocol, row.first.selection) == (protocol, selection)]
         sentences.append(_best(mine, str(protocol), selection))
-    verdicts = [claim.verdict for claim in claims_of(results)]
-    if verdicts:
-        counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
-        sentences.append(f"Of {len(verdicts)} claims of the paper: {in_words(counts)}.")
+    judged = results.head.get("claims")
+    if judged:
+        sentences.append(f"{_verdicts(judged)}.")
     notes = list(dict.fromkeys(note for row in rows for cell in row.cells for note in cell.notes))
     sentences += [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes[:6] if note]
     return tuple(sentences)

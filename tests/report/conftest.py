@@ -145,11 +145,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluate([folder / "walks.store"], config, out=folder / "figures", plots=False)
     reproduction = ResultsFolder(folder / "reproduced")
     reproduction.append(reproduction_cells(reproduction))
-    claim = {"claim": "LAS beats BAS", "verdict": "held", "because": "61.5 against 55.0, p < 0.01"}
+    claim = {"claim": "las-over-bas", "statement": "las is better than bas", "dataset": "kgbd", "protocol": "C"}
+    claim |= {"better": 62.0, "worse": 55.5, "difference": 6.5, "interval": [1.5, 11.0], "p_value": 0.012}
+    claim |= {"differences": [6.5, 6.5], "published": {"better": 59.1, "worse": 55.1}, "verdict": "holds", "note": ""}
+    undecided = {
+        **claim,
+        "interval": None,
+        "p_value": None,
+        "published": None,
+        "verdict": "not decided",
+        "note": "1 run",
+    }
     environment = {"versions": {"torch": "2.13.0"}, "device": "cpu"}
     reproduction.write_index(
         {
-            "claims": [claim],
+            "claims": [claim, undecided],
             "environment": environment,
             "datasets": [{"name": "kgbd", "persons": 20}],
             "created": "today",

@@ -168,8 +168,14 @@ def test_rows_stand_in_the_order_of_the_printed_table(tmp_path: Path) -> None:
 
 def test_claims_are_those_of_the_reproduction(made: Path) -> None:
     section = claims(read_results(made / "reproduced"))
-    assert [(item.claim, item.verdict) for item in section.data["claims"]] == [("LAS beats BAS", "held")]
-    assert "1 held" in section.lead[0]
+    assert section.lead[0] == "Of 2 claims 1 holds and 1 is not decided."
+    assert section.lead[0] in summary(read_results(made / "reproduced"))
+    (table,) = section.parts
+    first, second = (dict(zip(table.head, row, strict=True)) for row in table.rows)
+    assert (first["Claim"], first["Verdict"], first["p"]) == ("las is better than bas", "holds", "0.0120")
+    assert first["Difference"] == "+6.5 (+1.5\u00a0to\u00a0+11.0)"
+    assert (first["Ours"], first["Published"]) == ("62.0 / 55.5", "59.1 / 55.1")
+    assert (second["Claim"], second["p"], second["Published"]) == ("las is better than bas (1 run)", "–", "–")
 
 
 def test_curves_of_a_reproduction_come_from_the_ranks_of_its_probes(made: Path) -> None:
