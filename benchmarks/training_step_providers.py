@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgela_fast.benchmarks import others
 from sgela_fast.benchmarks.encoding_providers import config_of, windows_of
@@ -40,10 +40,11 @@ def expected(case: Case, _answer: str) -> Outputs:
     model = build_model(config_of(case), "reference", seed=1, dtype=torch.float64, device=case.device)
     loss = model.loss(model(batch_of(case).double())).total
     loss.backward()
-    return {"loss": loss.detach(), **_gradients(model)}
+    return {"loss": loss.detach(), **gradients_of(model)}
 
 
-def _gradients(model: SGELA) -> dict[str, Tensor]:
+def gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    """Gradients by the names of their parameters; parameters without one are left out."""
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
@@ -64,7 +65,7 @@ def _job(model: SGELA, objective: Callable[[Tensor], Tensor], case: Case) -> Job
         loss = objective(batch)
         loss.backward()
         optimiser.step()
-        return {"loss": loss.detach(), **_gradients(model)}
+        return {"loss": loss.detach(), **gradients_of(model)}
 
     return job
 

@@ -20,6 +20,7 @@ SUITES = {
     "horizontal_pyramid_pooling": "strips of feature maps, mean plus maximum, forward and backward",
     "encoding": "windows in memory to gait encodings: the whole model",
     "training_step": "one training step: forward, losses, backward, optimiser",
+    "selfgait": "SelfGait on clips of silhouettes: a step of pre-training, encoding",
     "search": "the ten nearest of many windows, exhaustive and approximate",
     "end_to_end": "an archive on disk to a store of gait encodings on disk",
 }
