@@ -135,6 +135,12 @@ def test_what_tells_most_comes_first(data: list[DataSet], settings: Settings) ->
     assert order == sorted(order)
 
 
+def test_ours_comes_before_the_baselines(data: list[DataSet], settings: Settings) -> None:
+    cells = plan(settings(tables=("1",)), data[:1])
+    order = [first_place(cells, f"table1/one/{row}/") for row in ("ours", "untrained", "d13-svm", "lda")]
+    assert order == sorted(order)
+
+
 def test_further_test_sides_are_data_sets_of_their_own(tmp_path: Path) -> None:
     writer = ArchiveWriter(tmp_path / "ias.sga", get_layout("kinect-v1"), {"by": "tests"})
     for side in ("train", "test-a", "test-b", "other"):
