@@ -51,6 +51,15 @@ class Run:
     model_hash: str
     info: dict[str, Any]
 
+    @property
+    def trained_on(self) -> dict[str, Any] | None:
+        """``archive_fingerprint``, ``split`` and ``train_value`` of the training; ``None`` for imported weights."""
+        training, archive = self.info.get("training"), self.info.get("archive")
+        if not training or not archive:
+            return None
+        split, value = training.get("split", ""), training.get("train_value", "")
+        return {"archive_fingerprint": archive.get("fingerprint"), "split": split, "train_value": value}
+
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Replace the safetensors file ``path`` in one step.

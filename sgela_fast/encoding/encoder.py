@@ -112,7 +112,7 @@ class Encoder:
             )
         origin = f"run folder {loaded.path}"
         model = loaded.model.freeze()
-        return cls(model, loaded.window, layout, loaded.model_hash, origin, _trained_on(loaded.info))
+        return cls(model, loaded.window, layout, loaded.model_hash, origin, loaded.trained_on)
 
     @classmethod
     def untrained(
@@ -371,12 +371,3 @@ class Encoder:
             batch=batch,
             **options,
         )
-
-
-def _trained_on(info: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ``run.json`` says of the recordings that were trained on."""
-    training, archive = info.get("training"), info.get("archive")
-    if not training or not archive:
-        return None
-    split, value = training.get("split", ""), training.get("train_value", "")
-    return {"archive_fingerprint": archive.get("fingerprint"), "split": split, "train_value": value}

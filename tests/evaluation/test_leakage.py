@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sgela_fast.checkpoints.run_folder import write_info
+from sgela_fast.checkpoints.run_folder import write_info, write_run
+from sgela_fast.encoding.encode import encode
+from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.store import Store
 from sgela_fast.evaluation.archive_leakage import check_archive, check_run, check_transfer
 from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.evaluation.evaluate import evaluate
 from sgela_fast.evaluation.leakage import Finding, LeakageReport, check_sides
 from sgela_fast.evaluation.sides import divide
+from sgela_fast.models.config import SGELAConfig
+from sgela_fast.models.sgela import build_model
 from sgela_fast.skeletons.archive import Archive, ArchiveWriter
+from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import get_layout
 from sgela_fast.skeletons.recording import Recording
 
@@ -195,6 +200,18 @@ def test_runs_say_which_test_recordings_they_have_seen(
     assert (finding.severity, finding.figures.get("seen")) == (severity, seen)
     write_info(tmp_path / "run", settings)
     assert findings(check_run(tmp_path / "run", archive))["encoder-training"].severity == "unknown"
+
+
+def test_stores_of_a_trained_run_say_what_it_has_seen(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "walks.sga", walks())
+    model = build_model(SGELAConfig(hidden=4), seed=1)
+    training = {"split": "split", "train_value": "test"}
+    info = {"training": training, "archive": {"fingerprint": archive.fingerprint}}
+    for name, entries, severity in (("trained", info, "warning"), ("imported", {}, "fine")):
+        write_run(tmp_path / name, model, window=WindowConfig(trim=2), layout="kinect-v1", info=entries)
+        store = encode(archive, Encoder.load(tmp_path / name), tmp_path / f"{name}.store").store
+        assert of_store(store)["encoder-training"].severity == severity
+    assert store.info["trained_on"] is None
 
 
 def test_reports_add_up_and_are_plain_data() -> None:
