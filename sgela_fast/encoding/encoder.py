@@ -62,8 +62,8 @@ class Encoder:
         layout: joint layout that the model reads.
         model_hash: SHA-256 of the weights.
         origin: where the weights come from, in words.
-        trained_on: ``archive_fingerprint``, ``split`` and ``train_value`` of the training; ``None`` for fresh weights
-            and imported ones.
+        trained_on: ``archive_fingerprint``, ``split`` and ``train_value`` of the training; empty for fresh weights,
+            ``None`` where it is not known, as of imported ones.
     """
 
     model: SGELA
@@ -135,7 +135,7 @@ class Encoder:
         config = SGELAConfig(variant=variant, frames=window.frames, joints=len(layout))
         model = build_model(config, backend, precision, seed=seed, device=device).eval().freeze()
         digest = hashlib.sha256(save({name: tensor.cpu() for name, tensor in model.state_dict().items()})).hexdigest()
-        return cls(model, window, layout, digest, f"untrained {variant} variant, seed {seed}")
+        return cls(model, window, layout, digest, f"untrained {variant} variant, seed {seed}", {})
 
     @property
     def device(self) -> torch.device:

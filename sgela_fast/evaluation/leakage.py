@@ -126,12 +126,11 @@ def _recording_keys(sides: Sides) -> tuple[NDArray[Any], NDArray[Any]] | None:
 
 def _encoder_training(side: Side) -> Finding:
     name, info = "encoder-training", side.store.info
-    if "trained_on" not in info:
-        sentence = "the store does not say what its encoder was trained on; encode the archive again to know"
-        return Finding(name, "unknown", sentence, {})
-    trained_on = info["trained_on"]
+    trained_on = info.get("trained_on")
     if trained_on is None:
-        return Finding(name, "fine", "the encoder was not trained here", {})
+        return Finding(name, "unknown", "the store does not say what its encoder was trained on", {})
+    if not trained_on:
+        return Finding(name, "fine", "the encoder has fresh weights", {})
     if trained_on.get("archive_fingerprint") != info.get("archive_fingerprint"):
         return Finding(name, "fine", "the encoder was trained on another archive", {})
     column = trained_on.get("split", "")

@@ -39,7 +39,7 @@ def of_store(store: Store, train: Store | None = None, column: str = "split") ->
 
 
 def test_sound_stores_share_nothing(make_store: MakeStore) -> None:
-    store = make_store(info={"window": {"center": "root"}, "trained_on": None})
+    store = make_store(info={"window": {"center": "root"}, "trained_on": {}})
     found = of_store(store)
     assert {finding.severity for finding in found.values()} == {"fine"}
     assert found["shared-windows"].figures == {"recordings": 0, "overlapping": 0, "identical": 0, "tested": 36}
@@ -93,7 +93,8 @@ def test_recordings_are_known_by_their_hash_whatever_their_name(make_store: Make
         ({"archive_fingerprint": "a", "split": "", "train_value": "train"}, "warning", 36),
         ({"archive_fingerprint": "a", "split": "fold", "train_value": "train"}, "unknown", None),
         ({"archive_fingerprint": "b", "split": "", "train_value": "train"}, "fine", None),
-        (None, "fine", None),
+        ({}, "fine", None),
+        (None, "unknown", None),
         (..., "unknown", None),
     ],
 )
@@ -207,11 +208,13 @@ def test_stores_of_a_trained_run_say_what_it_has_seen(tmp_path: Path) -> None:
     model = build_model(SGELAConfig(hidden=4), seed=1)
     training = {"split": "split", "train_value": "test"}
     info = {"training": training, "archive": {"fingerprint": archive.fingerprint}}
-    for name, entries, severity in (("trained", info, "warning"), ("imported", {}, "fine")):
+    for name, entries, severity in (("trained", info, "warning"), ("imported", {}, "unknown")):
         write_run(tmp_path / name, model, window=WindowConfig(trim=2), layout="kinect-v1", info=entries)
         store = encode(archive, Encoder.load(tmp_path / name), tmp_path / f"{name}.store").store
         assert of_store(store)["encoder-training"].severity == severity
     assert store.info["trained_on"] is None
+    fresh = encode(archive, Encoder.untrained("official", KINECT), tmp_path / "fresh.store").store
+    assert of_store(fresh)["encoder-training"].severity == "fine"
 
 
 def test_reports_add_up_and_are_plain_data() -> None:
