@@ -55,6 +55,7 @@ DEVELOPMENT = {
     "selfgait_low_label",
     "triton_compile_decoder",
     "triton_compile_lstm",
+    "triton_compile_pyramid",
     "triton_compile_report",
     "walker_difficulty",
 }

@@ -40,7 +40,7 @@ ARCHS = (80, 90)
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
 REGISTER_LIMIT = 255
 _POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.uint8: "*u8"}
-_POINTERS |= {torch.int64: "*i64"}
+_POINTERS |= {torch.int64: "*i64", torch.int32: "*i32", torch.float64: "*fp64"}
 _COLUMNS = ("kernel", "dtype", "precision", "values", "tiles", "arch")
 _MEASURES = ("registers", "spilled", "shared", "load_bits", "store_bits", "matrix", "seconds")
 

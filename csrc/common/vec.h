@@ -118,11 +118,6 @@ SGELA_INLINE Mask<T> operator>(Vec<T> a, Vec<T> b) {
   return {a.lanes > b.lanes};
 }
 
-template <typename T>
-SGELA_INLINE Mask<T> operator==(Vec<T> a, Vec<T> b) {
-  return {a.lanes == b.lanes};
-}
-
 // One bit a lane, the first lane's lowest.
 template <typename T>
 SGELA_INLINE uint32_t bits_of(Mask<T> mask) {
@@ -213,20 +208,16 @@ SGELA_INLINE float reduce_add(Vec<float> x) {
   return _mm_cvtss_f32(_mm_add_ss(sums, _mm_shuffle_ps(sums, sums, 1)));
 }
 
-SGELA_INLINE __m128 max_of_quarters(Vec<float> x) {
+SGELA_INLINE float reduce_max(Vec<float> x) {
 #if defined(__AVX512F__)
   const __m256 halves =
       _mm256_max_ps(_mm512_maskz_extractf32x8_ps(0xff, x.lanes, 0), _mm512_maskz_extractf32x8_ps(0xff, x.lanes, 1));
-  return _mm_max_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+  __m128 largest = _mm_max_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
 #elif defined(__AVX2__)
-  return _mm_max_ps(_mm256_castps256_ps128(x.lanes), _mm256_extractf128_ps(x.lanes, 1));
+  __m128 largest = _mm_max_ps(_mm256_castps256_ps128(x.lanes), _mm256_extractf128_ps(x.lanes, 1));
 #else
-  return x.lanes;
+  __m128 largest = x.lanes;
 #endif
-}
-
-SGELA_INLINE float reduce_max(Vec<float> x) {
-  __m128 largest = max_of_quarters(x);
   largest = _mm_max_ps(largest, _mm_movehl_ps(largest, largest));
   return _mm_cvtss_f32(_mm_max_ss(largest, _mm_shuffle_ps(largest, largest, 1)));
 }
@@ -239,31 +230,65 @@ SGELA_INLINE void reduce_add(const Vec<float>& a, const Vec<float>& b, const Vec
   const __m128 zw = _mm_add_ps(_mm_movelh_ps(z, w), _mm_movehl_ps(w, z));
   _mm_storeu_ps(sums, _mm_add_ps(_mm_shuffle_ps(xy, zw, 0x88), _mm_shuffle_ps(xy, zw, 0xdd)));
 }
-
-// reduce_max() of four vectors at once.
-SGELA_INLINE void reduce_max(const Vec<float>& a, const Vec<float>& b, const Vec<float>& c, const Vec<float>& d,
-                             float (&largest)[4]) {
-  const __m128 x = max_of_quarters(a), y = max_of_quarters(b), z = max_of_quarters(c), w = max_of_quarters(d);
-  const __m128 xy = _mm_max_ps(_mm_movelh_ps(x, y), _mm_movehl_ps(y, x));
-  const __m128 zw = _mm_max_ps(_mm_movelh_ps(z, w), _mm_movehl_ps(w, z));
-  _mm_storeu_ps(largest, _mm_max_ps(_mm_shuffle_ps(xy, zw, 0x88), _mm_shuffle_ps(xy, zw, 0xdd)));
-}
 #else
 SGELA_INLINE void reduce_add(Vec<float> a, Vec<float> b, Vec<float> c, Vec<float> d, float (&sums)[4]) {
   sums[0] = reduce_add(a), sums[1] = reduce_add(b), sums[2] = reduce_add(c), sums[3] = reduce_add(d);
 }
-
-SGELA_INLINE void reduce_max(Vec<float> a, Vec<float> b, Vec<float> c, Vec<float> d, float (&largest)[4]) {
-  largest[0] = reduce_max(a), largest[1] = reduce_max(b), largest[2] = reduce_max(c), largest[3] = reduce_max(d);
-}
 #endif
-
-SGELA_INLINE void reduce_max(Vec<double> a, Vec<double> b, Vec<double> c, Vec<double> d, double (&largest)[4]) {
-  largest[0] = reduce_max(a), largest[1] = reduce_max(b), largest[2] = reduce_max(c), largest[3] = reduce_max(d);
-}
 
 SGELA_INLINE void reduce_add(Vec<double> a, Vec<double> b, Vec<double> c, Vec<double> d, double (&sums)[4]) {
   sums[0] = reduce_add(a), sums[1] = reduce_add(b), sums[2] = reduce_add(c), sums[3] = reduce_add(d);
+}
+
+// Lane numbers 0, 1, 2, ... as a pack.
+template <int... kNumbers>
+struct LaneNumbers {};
+template <int kCount, int... kNumbers>
+struct LaneNumbersUpTo : LaneNumbersUpTo<kCount - 1, kCount - 1, kNumbers...> {};
+template <int... kNumbers>
+struct LaneNumbersUpTo<0, kNumbers...> {
+  using Type = LaneNumbers<kNumbers...>;
+};
+
+// Exchanges the lanes of `a` that have kStep in their number with those of `b` that have not.
+template <int kStep, typename T, int... kLane>
+SGELA_INLINE void exchange(Vec<T>& a, Vec<T>& b, LaneNumbers<kLane...>) {
+  constexpr int kLanes = Vec<T>::kLanes;
+  const auto first = __builtin_shufflevector(a.lanes, b.lanes, (kLane & kStep ? kLanes + kLane - kStep : kLane)...);
+  const auto second = __builtin_shufflevector(a.lanes, b.lanes, (kLane & kStep ? kLanes + kLane : kLane + kStep)...);
+  a.lanes = first, b.lanes = second;
+}
+
+// The first halves of all quarters of 16 bytes lane by lane in turns, then the second halves.
+template <typename T, int... kLane>
+SGELA_INLINE void interleave(Vec<T>& a, Vec<T>& b, LaneNumbers<kLane...>) {
+  constexpr int kLanes = Vec<T>::kLanes;
+  const auto first = __builtin_shufflevector(a.lanes, b.lanes, (kLane / 4 * 4 + kLane % 4 / 2 + kLane % 2 * kLanes)...);
+  const auto second =
+      __builtin_shufflevector(a.lanes, b.lanes, (kLane / 4 * 4 + kLane % 4 / 2 + kLane % 2 * kLanes + 2)...);
+  a.lanes = first, b.lanes = second;
+}
+
+// Rows become columns.
+template <int kStep = 1, typename T>
+SGELA_INLINE void transpose(Vec<T> (&rows)[Vec<T>::kLanes]) {
+  constexpr int kLanes = Vec<T>::kLanes;
+  constexpr typename LaneNumbersUpTo<kLanes>::Type kAll;
+  if constexpr (kStep == 1 && sizeof(T) == 4) {
+    // Steps 1 and 2 for four rows, in instructions that exist.
+    for (int i = 0; i < kLanes; i += 4) {
+      interleave(rows[i], rows[i + 1], kAll), interleave(rows[i + 2], rows[i + 3], kAll);
+      exchange<2>(rows[i], rows[i + 2], kAll), exchange<2>(rows[i + 1], rows[i + 3], kAll);
+      const Vec<T> third = rows[i + 1];
+      rows[i + 1] = rows[i + 2], rows[i + 2] = third;
+    }
+    transpose<4>(rows);
+  } else if constexpr (kStep < kLanes) {
+    for (int i = 0; i < kLanes; ++i) {
+      if ((i & kStep) == 0) exchange<kStep>(rows[i], rows[i + kStep], kAll);
+    }
+    transpose<2 * kStep>(rows);
+  }
 }
 
 }  // namespace sgela::SGELA_ISA

@@ -7,13 +7,17 @@
 
 namespace sgela::SGELA_ISA {
 
+// Numbers of a panel's maps side by side, or of two maps one after the other.
+template <typename A>
+SGELA_INLINE int64_t map_scratch(const hpp::Backward& p) {
+  return p.panels.of_images ? p.pixels() * kPanel : 2 * (p.pixels() + Vec<A>::kLanes);
+}
+
 template <typename S>
 int64_t backward_scratch(const hpp::Backward& p) {
   using A = typename PoolingOf<S>::Exact;
-  const int64_t side_by_side = p.panels.of_images ? kPanel : 1;
-  const int64_t map = p.pixels() * side_by_side + Vec<A>::kLanes;
   // Shares of nodes, gradients of strips, the map and one map's strips; positions.
-  const int64_t values = (p.nodes + p.strips) * kPanel + map + p.strips;
+  const int64_t values = (p.nodes + p.strips) * kPanel + map_scratch<A>(p) + p.strips;
   return values * static_cast<int64_t>(sizeof(A)) + p.strips * (kPanel + 1) * static_cast<int64_t>(sizeof(int32_t));
 }
 
@@ -51,18 +55,25 @@ SGELA_INLINE void write_row(S* to, const A* from, int64_t count, bool past_cache
 
 template <typename S, typename A>
 SGELA_INLINE void write_planar(const hpp::Backward& p, int64_t first_map, int64_t maps, const A* nodes,
-                               const A* gradients, const int32_t* positions, A* map) {
+                               const A* gradients, const int32_t* positions, A* maps_of_two) {
   constexpr int kLanes = Vec<A>::kLanes;
   const int64_t count = p.block_pixels(), pixels = p.pixels();
+  S* to = static_cast<S*>(p.grad_features) + first_map * pixels;
+  // A map is written out while the next one is made in the other half: vectors that were just touched one number at a
+  // time would have to wait.
+  A *made = maps_of_two, *other = maps_of_two + pixels + kLanes;
   for (int64_t j = 0; j < maps; ++j) {
     for (int64_t block = 0; block < p.blocks; ++block) {
       const Vec<A> share = broadcast(nodes[block * kPanel + j]);
       // The last vector may reach into the next block, which is filled after this one.
-      for (int64_t x = 0; x < count; x += kLanes) store(map + block * count + x, share);
+      for (int64_t x = 0; x < count; x += kLanes) store(made + block * count + x, share);
     }
-    for (int64_t s = 0; s < p.strips; ++s) map[positions[s * kPanel + j]] += gradients[s * kPanel + j];
-    write_row(static_cast<S*>(p.grad_features) + (first_map + j) * pixels, map, pixels, p.past_cache);
+    for (int64_t s = 0; s < p.strips; ++s) made[positions[s * kPanel + j]] += gradients[s * kPanel + j];
+    if (j > 0) write_row(to + (j - 1) * pixels, other, pixels, p.past_cache);
+    A* made_before = other;
+    other = made, made = made_before;
   }
+  write_row(to + (maps - 1) * pixels, other, pixels, p.past_cache);
 }
 
 template <typename S, typename A>
@@ -103,8 +114,7 @@ bool backward(const hpp::Backward& p, void* scratch, int64_t begin, int64_t end)
   A* gradients = nodes + p.nodes * kPanel;
   A* row = gradients + p.strips * kPanel;
   A* map = row + p.strips;
-  const int64_t side_by_side = p.panels.of_images ? kPanel : 1;
-  int32_t* positions = reinterpret_cast<int32_t*>(map + p.pixels() * side_by_side + Vec<A>::kLanes);
+  int32_t* positions = reinterpret_cast<int32_t*>(map + map_scratch<A>(p));
   int32_t* position_row = positions + p.strips * kPanel;
   bool all_inside = true;
   for (int64_t panel = begin; panel < end; ++panel) {

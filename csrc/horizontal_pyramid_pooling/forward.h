@@ -1,4 +1,4 @@
-// Strips of a panel of maps. Each pixel is read once: sums and maxima of blocks go to the scratch, a few KB, and are
+// Strips of a panel of maps, one map a lane. Each pixel is read once: sums and maxima of blocks go to the scratch, a few KB, and are
 // combined there, all maps of the panel in step. One thread owns a panel.
 //
 // Sums decide about NaN: a NaN in a strip makes its sum NaN and so its value, whatever the comparisons made of it. Only
@@ -8,6 +8,11 @@
 #include "horizontal_pyramid_pooling/panel.h"
 
 namespace sgela::SGELA_ISA {
+
+// Vectors of maps whose sums grow side by side: one addition need not wait for the one before.
+constexpr int kVectors = 2;
+// Pixels that are turned around at a time.
+constexpr int64_t kTransposed = 128;
 
 // Nodes of a panel: (nodes, kPanel) each, positions only if they are wanted.
 template <typename A, bool kWithPositions>
@@ -27,8 +32,9 @@ struct Nodes {
 template <typename S>
 int64_t forward_scratch(const hpp::Forward& p) {
   using A = typename PoolingOf<S>::Exact;
-  // Sums, maxima, positions and one map's results.
-  return (3 * p.nodes * kPanel + p.strips + Vec<A>::kLanes) * static_cast<int64_t>(sizeof(A));
+  // Sums, maxima, positions, pixels that are turned around and one map's results.
+  const int64_t turned = kTransposed * kVectors * Vec<A>::kLanes;
+  return (3 * p.nodes * kPanel + turned + p.strips) * static_cast<int64_t>(sizeof(A));
 }
 
 template <typename S>
@@ -36,78 +42,38 @@ SGELA_INLINE const S* map_at(const hpp::Forward& p, int64_t map) {
   return static_cast<const S*>(p.features) + map / p.channels * p.stride_n + map % p.channels * p.stride_c;
 }
 
-// The first of `count` pixels from `map + start` on that equals `largest`; 0 if none does.
-template <typename S, typename A>
-SGELA_INLINE int64_t find(const S* map, int64_t start, int64_t count, int64_t pixels, A largest) {
-  constexpr int kLanes = Vec<A>::kLanes;
-  const Vec<A> wanted = broadcast(largest);
-  int64_t i = 0;
-  while (i < count) {
-    // Up to 64 pixels at once, without a branch for each vector.
-    uint64_t found = 0;
-    const int64_t first = i;
-    for (; i + kLanes <= count && i - first < 64; i += kLanes) {
-      found |= static_cast<uint64_t>(bits_of(load(map + start + i) == wanted)) << (i - first);
-    }
-    if (i < count && i - first < 64) {
-      const int64_t at = start + i + kLanes <= pixels ? start + i : pixels - kLanes;
-      const uint64_t bits = bits_of(load(map + at) == wanted) >> (start + i - at);
-      found |= (bits & ((uint64_t{1} << (count - i)) - 1)) << (i - first);
-      i = count;
-    }
-    if (found != 0) return first + __builtin_ctzll(found);
-  }
-  return 0;
-}
+// A pixel of maps whose pixels lie side by side, read as vectors along the pixels and turned around in the scratch. Pixels
+// are asked for in the order of memory, except that the first of a block is asked for twice.
+template <typename S>
+struct Planar {
+  using A = typename PoolingOf<S>::Exact;
+  static constexpr int kLanes = Vec<A>::kLanes, kWidth = kVectors * kLanes;
 
-// Blocks of planar maps: vectors along the pixels of a block, four maps at a time, then across the lanes.
-template <typename S, typename N>
-void reduce_planar(const hpp::Forward& p, int64_t first_map, int64_t maps, const N& nodes) {
-  using A = typename N::Exact;
-  constexpr int kLanes = Vec<A>::kLanes;
-  const int64_t count = p.block_pixels(), pixels = p.pixels(), whole = count / kLanes * kLanes, rest = count - whole;
-  const A lowest = -__builtin_huge_val();
-  for (int64_t block = 0; block < p.blocks; ++block) {
-    const int64_t start = block * count, tail = start + whole;
-    // The block's last pixels, in a vector that does not leave the map.
-    const int64_t at = tail + kLanes <= pixels ? tail : pixels - kLanes;
-    const A before = static_cast<A>(tail - at) - A(0.5);
-    const Mask<A> after = iota<A>() > broadcast(before), until = iota<A>() < broadcast(before + static_cast<A>(rest));
-    const Mask<A> inside{after.bits & until.bits};
-    for (int64_t j = 0; j < maps; j += 4) {
-      const S* map[4];
-      Vec<A> sum[4], largest[4];
-      for (int64_t i = 0; i < 4; ++i) {
-        map[i] = map_at<S>(p, first_map + (j + i < maps ? j + i : maps - 1));
-        sum[i] = zero<A>(), largest[i] = broadcast(lowest);
-      }
-      for (int64_t x = start; x < tail; x += kLanes) {
-        for (int i = 0; i < 4; ++i) {
-          const Vec<A> pixel = load(map[i] + x);
-          sum[i] = sum[i] + pixel, largest[i] = max(pixel, largest[i]);
-        }
-      }
-      if (rest > 0) {
-        for (int i = 0; i < 4; ++i) {
-          const Vec<A> pixel = load(map[i] + at);
-          sum[i] = sum[i] + select(inside, pixel, zero<A>());
-          largest[i] = max(select(inside, pixel, broadcast(lowest)), largest[i]);
-        }
-      }
-      A four[4];
-      reduce_add(sum[0], sum[1], sum[2], sum[3], four);
-      __builtin_memcpy(nodes.sums + block * kPanel + j, four, sizeof(four));
-      reduce_max(largest[0], largest[1], largest[2], largest[3], four);
-      __builtin_memcpy(nodes.maxima + block * kPanel + j, four, sizeof(four));
-      if constexpr (N::kPositions) {
-        for (int i = 0; i < 4; ++i) {
-          nodes.positions[block * kPanel + j + i] =
-              static_cast<typename PositionOf<A>::Type>(start + find(map[i], start, count, pixels, four[i]));
-        }
+  const S* maps[kWidth];
+  A* turned;  // (kTransposed, kWidth)
+  int64_t pixels, begin, end;
+
+  SGELA_INLINE Vec<A> load_pixel(int64_t pixel, int vector) {
+    if (pixel >= end) turn(pixel);
+    return load(turned + (pixel - begin) * kWidth + vector * kLanes);
+  }
+
+  __attribute__((noinline)) void turn(int64_t pixel) {
+    // At least a vector of pixels, and none beyond the map: the last ones may be turned again.
+    begin = pixel + kLanes <= pixels ? pixel : pixels - kLanes;
+    end = begin + kTransposed < pixels ? begin + kTransposed : pixels;
+    for (int64_t x = begin; x < end; x += kLanes) {
+      const int64_t at = x + kLanes <= pixels ? x : pixels - kLanes;
+      A* to = turned + (at - begin) * kWidth;
+      for (int v = 0; v < kVectors; ++v) {
+        Vec<A> rows[kLanes];
+        for (int i = 0; i < kLanes; ++i) rows[i] = load(maps[v * kLanes + i] + at);
+        transpose(rows);
+        for (int i = 0; i < kLanes; ++i) store(to + i * kWidth + v * kLanes, rows[i]);
       }
     }
   }
-}
+};
 
 // A pixel of consecutive channels, which lie side by side.
 template <typename S>
@@ -133,23 +99,23 @@ struct Gathered {
   }
 };
 
-// Blocks of `kVectors` vectors of maps, from the panel's map `j` on: one map a lane, pixel after pixel.
-template <int kVectors, typename N, typename Maps>
-SGELA_INLINE void reduce_lanes(const hpp::Forward& p, const Maps& maps, int64_t j, const N& nodes) {
+// Blocks of `kCount` vectors of maps, from the panel's map `j` on: one map a lane, pixel after pixel.
+template <int kCount, typename N, typename Maps>
+SGELA_INLINE void reduce_lanes(const hpp::Forward& p, Maps maps, int64_t j, const N& nodes) {
   using A = typename N::Exact;
   constexpr int kLanes = Vec<A>::kLanes;
   const int64_t rows = p.height / p.blocks;
   for (int64_t block = 0; block < p.blocks; ++block) {
-    Vec<A> sum[kVectors], largest[kVectors];
-    Integers<A> position[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
+    Vec<A> sum[kCount], largest[kCount];
+    Integers<A> position[kCount];
+    for (int v = 0; v < kCount; ++v) {
       sum[v] = zero<A>(), largest[v] = maps.load_pixel(block * rows * p.stride_h, v);
       position[v] = Integers<A>{} + static_cast<typename PositionOf<A>::Type>(block * rows * p.width);
     }
     Integers<A> here = position[0];
     for (int64_t row = block * rows; row < (block + 1) * rows; ++row) {
       for (int64_t column = 0; column < p.width; ++column, here += 1) {
-        for (int v = 0; v < kVectors; ++v) {
+        for (int v = 0; v < kCount; ++v) {
           const Vec<A> pixel = maps.load_pixel(row * p.stride_h + column * p.stride_w, v);
           sum[v] = sum[v] + pixel;
           if constexpr (N::kPositions) position[v] = select_integers(pixel > largest[v], here, position[v]);
@@ -157,7 +123,7 @@ SGELA_INLINE void reduce_lanes(const hpp::Forward& p, const Maps& maps, int64_t 
         }
       }
     }
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < kCount; ++v) {
       const int64_t to = block * kPanel + j + v * kLanes;
       store(nodes.sums + to, sum[v]);
       store(nodes.maxima + to, largest[v]);
@@ -166,25 +132,32 @@ SGELA_INLINE void reduce_lanes(const hpp::Forward& p, const Maps& maps, int64_t 
   }
 }
 
+// The maps of a vector of lanes; those beyond the panel's end are its last.
+template <typename S>
+SGELA_INLINE void point_to(const hpp::Forward& p, int64_t first_map, int64_t j, int64_t maps, int64_t lanes,
+                           const S** pointers) {
+  for (int64_t i = 0; i < lanes; ++i) pointers[i] = map_at<S>(p, first_map + (j + i < maps ? j + i : maps - 1));
+}
+
 template <typename S, typename N>
-SGELA_INLINE void reduce_blocks(const hpp::Forward& p, int64_t first_map, int64_t maps, const N& nodes) {
+SGELA_INLINE void reduce_blocks(const hpp::Forward& p, int64_t first_map, int64_t maps, const N& nodes,
+                                typename N::Exact* turned) {
   constexpr int kLanes = Vec<typename N::Exact>::kLanes;
-  if (p.layout == hpp::Layout::kPlanar) return reduce_planar<S>(p, first_map, maps, nodes);
   int64_t j = 0;
-  if (p.layout == hpp::Layout::kInterleaved) {
-    constexpr int kVectors = 4;
+  if (p.layout == hpp::Layout::kPlanar) {
+    for (; j < maps; j += kVectors * kLanes) {
+      Planar<S> planar{{}, turned, p.pixels(), 0, 0};
+      point_to(p, first_map, j, maps, kVectors * kLanes, planar.maps);
+      reduce_lanes<kVectors>(p, planar, j, nodes);
+    }
+  } else if (p.layout == hpp::Layout::kInterleaved) {
     for (; j + kVectors * kLanes <= maps; j += kVectors * kLanes) {
       reduce_lanes<kVectors>(p, Interleaved<S>{map_at<S>(p, first_map + j)}, j, nodes);
-    }
-    for (; j + kLanes <= maps; j += kLanes) {
-      reduce_lanes<1>(p, Interleaved<S>{map_at<S>(p, first_map + j)}, j, nodes);
     }
   }
   for (; j < maps; j += kLanes) {
     Gathered<S> gathered;
-    for (int64_t i = 0; i < kLanes; ++i) {
-      gathered.maps[i] = map_at<S>(p, first_map + (j + i < maps ? j + i : maps - 1));
-    }
+    point_to(p, first_map, j, maps, kLanes, gathered.maps);
     reduce_lanes<1>(p, gathered, j, nodes);
   }
 }
@@ -272,10 +245,11 @@ template <typename S, bool kPositions>
 void pool(const hpp::Forward& p, void* scratch, int64_t begin, int64_t end) {
   using A = typename PoolingOf<S>::Exact;
   const Nodes<A, kPositions> nodes(p, scratch);
-  A* row = nodes.maxima + 2 * p.nodes * kPanel;
+  A* turned = nodes.maxima + 2 * p.nodes * kPanel;
+  A* row = turned + kTransposed * kVectors * Vec<A>::kLanes;
   for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t first_map = p.panels.first_map(p, panel), maps = p.panels.size(p, panel);
-    reduce_blocks<S>(p, first_map, maps, nodes);
+    reduce_blocks<S>(p, first_map, maps, nodes, turned);
     combine(p, nodes);
     const bool nan = sums_to_values(p, nodes);
     write_panel<S>(p, p.results, first_map, maps, nodes.sums, row);

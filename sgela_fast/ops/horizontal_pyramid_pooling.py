@@ -1,13 +1,15 @@
 """Horizontal pyramid pooling as one fused op: all strips of all bins from one read of the feature map.
 
 Sums and maxima of the smallest blocks that the bins have in common are combined upwards; the backward op writes the
-gradient of the map once, from the positions of the maxima. The formula stands in
-:mod:`sgela_fast.reference.horizontal_pyramid_pooling`.
+gradient of the map once, from the positions of the maxima. C++ on the CPU, Triton on CUDA devices. The formula stands
+in :mod:`sgela_fast.reference.horizontal_pyramid_pooling`, the scheme in ``docs/horizontal-pyramid-pooling.md``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +58,8 @@ def horizontal_pyramid_pooling(
         strips_first: put the strips first in the result, in memory too, as networks of their own for each strip want
             them.
         backend: ``fused`` (the kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` wherever the kernels have
-            been run and compared (now: the CPU), else ``reference``.
+            been run and compared (now: the CPU), else ``reference``. The Triton kernels for CUDA devices are tested in
+            the interpreter and compiled for sm_80 and sm_90, and have never been run on a GPU.
 
     Returns:
         ``(..., C, S)``, or with ``strips_first`` contiguous ``(S, ..., C)``, in the dtype of ``features``, under
@@ -94,7 +97,9 @@ def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
     """Why the fused kernels cannot run for tensors on ``device`` (its type), or ``None`` if they can."""
     if device == "cpu" and _WHY_NO_CPU_KERNEL is not None:
         return _WHY_NO_CPU_KERNEL
-    if device != "cpu" or dtype not in _DTYPES:
+    if device == "cuda" and _library.WHY_NO_TRITON is not None:
+        return f"{_library.WHY_NO_TRITON}; install sgela_fast[triton]"
+    if device not in ("cpu", "cuda") or dtype not in _DTYPES:
         return f"there is no kernel for {str(dtype).removeprefix('torch.')} on {device}"
     return None
 
@@ -146,8 +151,12 @@ def _differentiate(ctx: Any, grad_strips: Tensor | None, _: Tensor | None) -> tu
     return BACKWARD.overload(grad_strips, positions, *ctx.map_shape, ctx.bins, ctx.channels_last), None, None, None
 
 
-_library.register(FORWARD, fake=_fake_forward)
-_library.register(BACKWARD, fake=_fake_backward)
+def _on_cuda(name: str, *inputs: Any) -> Any:
+    return getattr(importlib.import_module("sgela_fast.kernels.horizontal_pyramid_pooling"), name)(*inputs)
+
+
+_library.register(FORWARD, fake=_fake_forward, cuda=functools.partial(_on_cuda, "forward"))
+_library.register(BACKWARD, fake=_fake_backward, cuda=functools.partial(_on_cuda, "backward"))
 torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
 _library.refuse_second_derivative(BACKWARD)
 _library.register_vmap_over_first_dimension(FORWARD)
