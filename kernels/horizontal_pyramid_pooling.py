@@ -309,8 +309,8 @@ def backward(
     else:
         grad_features = grad_strips.new_empty(images, channels, height, width)
     if grad_features.numel() > 0:
-        strided = (one if _is_merged(one) else one.contiguous() for one in (grad_strips, positions))
-        plan_backward(problem, *strided, grad_features).run()
+        gradients, places = (one if _is_merged(one) else one.contiguous() for one in (grad_strips, positions))
+        plan_backward(problem, gradients, places, grad_features).run()
     return grad_features
 
 
