@@ -5,21 +5,12 @@
 #include <limits>
 
 #include "attention_decoder/decoder.h"
-#include "batched_lstm/arguments.h"
+#include "common/tensors.h"
 
 namespace sgela::decoder {
 
-using lstm::dense;
-using lstm::empty_beside;
-using lstm::OptionalTensor;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
 inline void check_sizes(const Tensor& tensor, const std::vector<int64_t>& sizes, const char* name) {
-  bool equal = tensor.dim() == static_cast<int64_t>(sizes.size());
-  for (size_t i = 0; equal && i < sizes.size(); ++i) equal = tensor.size(i) == sizes[i];
-  STD_TORCH_CHECK(equal, "attention_decoder: ", name, " has another shape than the other arguments say");
-  STD_TORCH_CHECK(tensor.is_cpu(), "attention_decoder: ", name, " is not on the CPU");
+  sgela::check_sizes("attention_decoder", tensor, sizes, name);
 }
 
 inline void check(const Tensor& tensor, const std::vector<int64_t>& sizes, ScalarType type, const char* name) {
@@ -47,7 +38,7 @@ struct Given {
     STD_TORCH_CHECK(output.dim() == 3, "attention_decoder: the output layer's weight has three dimensions");
     STD_TORCH_CHECK(half || type() == ScalarType::Float || type() == ScalarType::Double,
                     "attention_decoder takes float32 and float64 here");
-    lstm::computing_type(type());  // refuses what no kernel takes
+    computing_type(type());  // refuses what no kernel takes
     STD_TORCH_CHECK(fusion.has_value() || !key.has_value(), "attention_decoder: keys are projected for attention only");
     Shape it{};
     it.groups = output.size(0), it.joints = output.size(1), it.hidden = output.size(2);
@@ -94,17 +85,7 @@ inline Tensor with_unit_stride(const Tensor& tensor) {
 
 template <class T>
 const Kernels<T>& chosen_kernels() {
-#if defined(__x86_64__)
-  switch (chosen_isa()) {
-    case Isa::kAvx512:
-      return kernels_avx512<T>();
-    case Isa::kAvx2:
-      return kernels_avx2<T>();
-    default:
-      break;
-  }
-#endif
-  return kernels_baseline<T>();
+  return SGELA_OF_CHOSEN_ISA(kernels, T);
 }
 
 // All groups' packed weights, as decoder.h lays them out.

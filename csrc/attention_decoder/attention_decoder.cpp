@@ -18,7 +18,7 @@ constexpr Size kMostWindows = 72, kFewestWindows = 12;
 template <class T>
 Tensor pack_as(const Given& given, bool feedback) {
   const Shape shape = given.shape(true);
-  const ScalarType type = lstm::computing_type(given.type());
+  const ScalarType type = computing_type(given.type());
   const Tensor packed = empty_beside(given.output, {kHeader + shape.groups * shape.group_size()}, type);
   T* const data = static_cast<T*>(packed.mutable_data_ptr());
   prefer_huge_pages(data, static_cast<size_t>(packed.numel()) * sizeof(T));
@@ -35,7 +35,7 @@ Tensor pack_as(const Given& given, bool feedback) {
           *output_bias = pointer(given.output_bias);
   const Kernels<T>& kernels = chosen_kernels<T>();
   const Size square = shape.hidden * shape.hidden;
-  lstm::for_each_task<T>(shape.groups, kernels.pack_workspace(shape), packed, type, [&](Size group, T* workspace) {
+  for_each_task<T>(shape.groups, kernels.pack_workspace(shape), packed, type, [&](Size group, T* workspace) {
     const auto of_group = [group](const T* weight, Size size) { return weight == nullptr ? weight : weight + group * size; };
     std::vector<const T*> upper;
     for (size_t i = 2; i < layers.size(); ++i) upper.push_back(of_group(layers[i], 4 * square));
@@ -109,7 +109,7 @@ Results decode(Tensor encoded, Tensor h0, Tensor c0, std::vector<Tensor> layers,
 template <class T>
 Results decode_packed(Shape shape, const Tensor& packed, ScalarType given_type, const Inputs& in,
                       const Settings& settings) {
-  const ScalarType type = lstm::computing_type(given_type);
+  const ScalarType type = computing_type(given_type);
   STD_TORCH_CHECK(in.encoded.dim() == 4, "attention_decoder: encoded has the shape (G, B, Tk, K)");
   shape.batch = in.encoded.size(1), shape.keys = in.encoded.size(2), shape.steps = in.steps;
   const Size groups = shape.groups, batch = shape.batch, hidden = shape.hidden, joints = shape.joints;
@@ -130,7 +130,7 @@ Results decode_packed(Shape shape, const Tensor& packed, ScalarType given_type, 
     check_sizes(bias, {groups, 4 * hidden}, "bias");
     bias_pointers.push_back(pointer(bias));
   }
-  const Tensor memory = with_unit_stride(lstm::as(in.encoded, type));
+  const Tensor memory = with_unit_stride(as(in.encoded, type));
 
   Decoding<T> p{};
   p.shape = shape;
@@ -142,7 +142,7 @@ Results decode_packed(Shape shape, const Tensor& packed, ScalarType given_type, 
   if (in.output_bias) p.output_bias = pointer(*in.output_bias);
   if (in.teacher) {
     check(*in.teacher, {groups, batch, in.steps, joints}, given_type, "teacher");
-    const Tensor& rows = kept.emplace_back(with_unit_stride(lstm::as(*in.teacher, type)));
+    const Tensor& rows = kept.emplace_back(with_unit_stride(as(*in.teacher, type)));
     p.teacher = data_of<T>(rows);
     for (int i = 0; i < 3; ++i) p.teacher_strides[i] = rows.stride(i);
   }
@@ -171,11 +171,11 @@ Results decode_packed(Shape shape, const Tensor& packed, ScalarType given_type, 
     p.attention.mask = mask.data();
   }
   const Size block = window_block(shape), blocks = (batch + block - 1) / block;
-  lstm::for_each_task<T>(groups * blocks, kernels.decode_workspace(shape, block), memory, type, [&](Size task, T* workspace) {
+  for_each_task<T>(groups * blocks, kernels.decode_workspace(shape, block), memory, type, [&](Size task, T* workspace) {
     const Size first = task % blocks * block;
     kernels.decode(p, task / blocks, first, std::min(block, batch - first), workspace);
   });
-  const auto given = [&](const Tensor& tensor) { return lstm::as(tensor, given_type); };
+  const auto given = [&](const Tensor& tensor) { return as(tensor, given_type); };
   return {given(context),     given(loss), given(alignment), given(reconstruction),
           given(attentional), given(h),    given(c)};
 }

@@ -72,7 +72,7 @@ Tensor pack_reduced(const GivenReduced& given, const Shape& shape) {
   const std::vector<float> header = header_of<float>(shape, given.fed_bias.has_value());
   std::copy(header.begin(), header.end(), data);
   const Kernels<float>& kernels = chosen_kernels<float>();
-  lstm::for_each_task<float>(shape.groups, 0, packed, ScalarType::Float, [&](Size group, float*) {
+  for_each_task<float>(shape.groups, 0, packed, ScalarType::Float, [&](Size group, float*) {
     std::vector<ReducedMatrix> layers;
     for (Size i = 0; i < 2 * shape.layers; ++i) layers.push_back(given.of_group(i, group));
     const Size gates = 4 * shape.hidden, first = 2 * shape.layers + (shape.projects_keys ? 1 : 0);
@@ -100,7 +100,7 @@ Results decode(Tensor encoded, Tensor h0, Tensor c0, std::vector<Tensor> matrice
   const GivenReduced given{matrices, skeleton, fed_bias, output, static_cast<Size>(biases.size())};
   const Shape shape = given.shape();
   const ScalarType type = encoded.scalar_type();
-  STD_TORCH_CHECK(lstm::computing_type(type) == ScalarType::Float,
+  STD_TORCH_CHECK(computing_type(type) == ScalarType::Float,
                   "attention_decoder: with reduced weights the inputs are float32, bfloat16 or float16");
   const bool folds = feedback && !teacher.has_value() && shape.attends;
   STD_TORCH_CHECK(folds == fed_bias.has_value(), "attention_decoder: fed_bias is there when predictions are fed back");

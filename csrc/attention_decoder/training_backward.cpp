@@ -67,7 +67,7 @@ Tensor packed_backward(const Arguments<T>& given) {
   const Size square = shape.hidden * shape.hidden, size = kernels.panels_size(shape);
   const Tensor panels = given.empty({shape.groups * size});
   T* const data = data_if<T>(panels);
-  lstm::for_each_task<T>(shape.groups, 0, given.encoded, type, [&](Size group, T*) {
+  for_each_task<T>(shape.groups, 0, given.encoded, type, [&](Size group, T*) {
     const auto of_group = [group](const T* weight, Size elements) {
       return weight == nullptr ? weight : weight + group * elements;
     };
@@ -173,7 +173,7 @@ Results backward_as(const Arguments<T>& given, const OptionalTensor* gradients, 
       const Size count = std::min(at_once, groups - group), some = (windows + block - 1) / block;
       p.rows = {first,          windows,        group, block, data_if<T>(gates), data_if<T>(fused), data_if<T>(query),
                 data_if<T>(prediction)};
-      lstm::for_each_task<T>(count * some, kernels.backward_workspace(shape, block), given.encoded, type,
+      for_each_task<T>(count * some, kernels.backward_workspace(shape, block), given.encoded, type,
                              [&](Size task, T* workspace) {
                                const Size begin = task % some * block;
                                kernels.backward(p, group + task / some, first + begin, std::min(block, windows - begin),
@@ -182,7 +182,7 @@ Results backward_as(const Arguments<T>& given, const OptionalTensor* gradients, 
       const std::vector<Stripe> stripes = stripes_of(shape, group, count);
       Size widest = 0;
       for (const Stripe& stripe : stripes) widest = std::max(widest, stripe.count);
-      lstm::for_each_task<T>(static_cast<Size>(stripes.size()), kernels.weights_workspace(shape, widest), given.encoded,
+      for_each_task<T>(static_cast<Size>(stripes.size()), kernels.weights_workspace(shape, widest), given.encoded,
                              type, [&](Size task, T* workspace) {
                                const Stripe& it = stripes[static_cast<size_t>(task)];
                                kernels.backward_weights(p, it.group, it.matrix, it.first, it.count, workspace);

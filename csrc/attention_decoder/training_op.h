@@ -156,7 +156,7 @@ Decoded decode_taped(const Arguments<T>& given, const Tensor& packed, Size first
   const Tape<T> tape = tape_of<T>(shape, out, 0, windows);
   const TrainingKernels<T>& kernels = chosen_training_kernels<T>();
   const Size block = training_block(shape, windows), blocks = (windows + block - 1) / block;
-  lstm::for_each_task<T>(groups * blocks, kernels.forward_workspace(shape, block), given.encoded, type,
+  for_each_task<T>(groups * blocks, kernels.forward_workspace(shape, block), given.encoded, type,
                          [&](Size task, T* workspace) {
                            const Size begin = task % blocks * block;
                            kernels.forward(p, tape, task / blocks, begin, std::min(block, windows - begin), workspace);

@@ -1,56 +1,16 @@
-// What the op files of batched_lstm share: checks that guard the kernels' memory, conversions to the computing type,
-// and the loop over tasks.
+// What the op files of batched_lstm share: checks that guard the kernels' memory, and the choice of kernels.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <algorithm>
-#include <atomic>
-#include <optional>
 #include <vector>
 
 #include "batched_lstm/lstm.h"
-#include "common/huge_pages.h"
+#include "common/tensors.h"
 
 namespace sgela::lstm {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-
-// float64 computes in itself, float32, bfloat16 and float16 in float32.
-inline ScalarType computing_type(ScalarType storage) {
-  if (storage == ScalarType::Double) return ScalarType::Double;
-  STD_TORCH_CHECK(storage == ScalarType::Float || storage == ScalarType::BFloat16 || storage == ScalarType::Half,
-                  "batched_lstm takes float64, float32, bfloat16 and float16");
-  return ScalarType::Float;
-}
-
-inline Tensor as(const Tensor& tensor, ScalarType type) {
-  return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
-}
-
-inline Tensor dense(const Tensor& tensor, ScalarType type) {
-  const Tensor converted = as(tensor, type);
-  return converted.is_contiguous() ? converted : torch::stable::contiguous(converted);
-}
-
-inline Tensor empty_beside(const Tensor& tensor, const std::vector<int64_t>& sizes, ScalarType type) {
-  constexpr size_t kLarge = 4 << 20;
-  const Tensor empty = torch::stable::new_empty(tensor, sizes, type);
-  const size_t bytes = static_cast<size_t>(empty.numel()) * empty.element_size();
-  if (bytes >= kLarge && empty.is_cpu()) prefer_huge_pages(empty.mutable_data_ptr(), bytes);
-  return empty;
-}
-
 inline void check_sizes(const Tensor& tensor, const std::vector<int64_t>& sizes, const char* name) {
-  bool equal = tensor.dim() == static_cast<int64_t>(sizes.size());
-  for (size_t i = 0; equal && i < sizes.size(); ++i) equal = tensor.size(i) == sizes[i];
-  STD_TORCH_CHECK(equal, "batched_lstm: ", name, " has another shape than the weights and the input say");
-  STD_TORCH_CHECK(tensor.is_cpu(), "batched_lstm: ", name, " is not on the CPU");
+  sgela::check_sizes("batched_lstm", tensor, sizes, name);
 }
 
 // An optional tensor, checked and dense in the computing type; `data` is null without one.
@@ -117,17 +77,7 @@ struct Weights {
 
 template <class T>
 const Kernels<T>& chosen_kernels() {
-#if defined(__x86_64__)
-  switch (chosen_isa()) {
-    case Isa::kAvx512:
-      return kernels_avx512<T>();
-    case Isa::kAvx2:
-      return kernels_avx2<T>();
-    default:
-      break;
-  }
-#endif
-  return kernels_baseline<T>();
+  return SGELA_OF_CHOSEN_ISA(kernels, T);
 }
 
 // Windows of a block: so few that their states stay in L2, and enough blocks for all threads. A window's result does
@@ -138,21 +88,6 @@ inline Size window_block(const Shape& shape) {
   const Size wanted = (threads + shape.groups - 1) / std::max<Size>(shape.groups, 1);
   const Size blocks = std::max({Size(1), (shape.batch + kMost - 1) / kMost, std::min(wanted, shape.batch / kFewest)});
   return std::max<Size>(1, (shape.batch + blocks - 1) / blocks);
-}
-
-// Calls run(task, workspace) for all tasks, each thread with a workspace of its own.
-template <class T, class Run>
-void for_each_task(Size tasks, Size workspace_size, const Tensor& beside, ScalarType type, const Run& run) {
-  if (tasks <= 0) return;
-  const Size workers = std::min<Size>(tasks, torch::stable::get_num_threads());
-  const Tensor memory = empty_beside(beside, {workers * workspace_size}, type);
-  T* const workspaces = static_cast<T*>(memory.mutable_data_ptr());
-  std::atomic<Size> next{0};
-  torch::stable::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t worker = begin; worker < end; ++worker) {
-      for (Size task = next++; task < tasks; task = next++) run(task, workspaces + worker * workspace_size);
-    }
-  });
 }
 
 }  // namespace sgela::lstm

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "batched_lstm/lstm.h"
+#include "common/block.h"
 #include "common/cell.h"
 #include "common/matrix.h"
 
@@ -25,47 +26,6 @@ inline constexpr Size kProjectedRows = 192;
 inline constexpr Size kSequenceRows = 720;
 // Vectors of hidden units whose gates one to three windows form at once: long reads of W_hh, and cells side by side.
 inline constexpr Size kSliceVectors = 4;
-
-SGELA_INLINE Size smaller(Size a, Size b) { return a < b ? a : b; }
-SGELA_INLINE Size larger(Size a, Size b) { return a < b ? b : a; }
-SGELA_INLINE Size divide_up(Size a, Size b) { return (a + b - 1) / b; }
-
-// Hands out pieces of a workspace; without memory it only counts.
-template <class T>
-struct Arena {
-  T* memory;
-  Size used = 0;
-
-  T* take(Size elements) {
-    T* piece = memory == nullptr ? nullptr : memory + used;
-    used += divide_up(elements, 16) * 16;
-    return piece;
-  }
-};
-
-template <class T>
-void copy(const T* from, Size count, T* to) {
-  for (Size i = 0; i < count; ++i) to[i] = from[i];
-}
-
-template <class T>
-void fill(T* to, Size count, T value) {
-  for (Size i = 0; i < count; ++i) to[i] = value;
-}
-
-template <class T>
-SGELA_INLINE Vec<T> load_up_to(const T* from, Size count) {
-  return count < Vec<T>::kLanes ? load_first(from, static_cast<int>(count)) : load(from);
-}
-
-template <class T>
-SGELA_INLINE void store_up_to(T* to, Vec<T> x, Size count) {
-  if (count < Vec<T>::kLanes) {
-    store_first(to, x, static_cast<int>(count));
-  } else {
-    store(to, x);
-  }
-}
 
 // Gate columns of a layer, to whole vectors of hidden units.
 template <class T>
