@@ -1,12 +1,15 @@
 """Micro-motion templates of all strips in one call: convolutions, gates, local pooling and the maximum over time.
 
-On the CPU blocks of sequences run side by side through everything, their frames and gates in cache. The equations stand
-in :mod:`sgela_fast.reference.gated_temporal_pooling`, what is kept for the backward pass and what it saves in
+On the CPU blocks of sequences run side by side through everything, their frames and gates in cache; on CUDA devices two
+Triton kernels do it, and four the way back. The equations stand in
+:mod:`sgela_fast.reference.gated_temporal_pooling`, what is kept for the backward pass and what it saves in
 ``docs/gated-temporal-pooling.md``.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -23,6 +26,7 @@ from sgela_fast.reference.gated_temporal_pooling import GateWeights, Reduction
 
 _DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "cpu": (torch.float32, torch.bfloat16, torch.float16, torch.float64),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
 # Devices on which the fused op has been run and compared, and which `auto` may therefore choose.
 _PROVEN = ("cpu",)
@@ -68,9 +72,9 @@ def gated_temporal_pooling(
         lengths: ``(N,)`` integers, frames of each sequence, the same for all strips. What lies behind a sequence's end
             is never read: it pads convolutions and windows as what lies behind T does. More than T counts as T; 0 or
             less is a sequence without frames.
-        backend: ``fused`` (the compiled kernels), ``reference`` (plain PyTorch) or ``auto``: ``fused`` wherever it has
-            been run and compared (now: the CPU), else ``reference``. ``torch.func`` transforms are the reference's
-            alone.
+        backend: ``fused`` (the kernels; on CUDA devices for one or two gates and ``max``), ``reference`` (plain
+            PyTorch) or ``auto``: ``fused`` wherever the kernels have been run and compared (now: the CPU), else
+            ``reference``. ``torch.func`` transforms are the reference's alone.
 
     Returns:
         ``(S, N, C)`` for ``max``, zeros for a sequence without frames; ``(S, N, T, C)`` for ``none``, zeros behind a
@@ -86,7 +90,7 @@ def gated_temporal_pooling(
     gates = [GateWeights(*gate) for gate in weights]
     arguments.check_tensors(features, gates, lengths)
     lengths = None if lengths is None else lengths.to(torch.int64)
-    if not _use_fused(features, backend):
+    if not _use_fused(features, len(gates), reduce, backend):
         settings = {"windows": windows, "negative_slope": negative_slope, "reduce": reduce, "lengths": lengths}
         return _in_accumulation_dtype(features, gates, settings)
     flat = [tensor for gate in gates for tensor in _with_biases(gate)]
@@ -121,20 +125,24 @@ def _in_accumulation_dtype(features: Tensor, weights: list[GateWeights], setting
     return reference.gated_temporal_pooling(features.to(exact), wide, **settings).to(features.dtype)
 
 
-def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
-    """Why the fused op cannot run for tensors on ``device`` (its type), or ``None`` if it can."""
+def why_not_fused(device: str, dtype: torch.dtype, gates: int = 2, reduce: Reduction = "max") -> str | None:
+    """Why the kernels cannot run for tensors on ``device`` (its type), or ``None`` if they can."""
     if device == "cpu" and _WHY_NO_CPU_KERNEL is not None:
         return _WHY_NO_CPU_KERNEL
+    if device == "cuda" and _library.WHY_NO_TRITON is not None:
+        return f"{_library.WHY_NO_TRITON}; install sgela_fast[triton]"
     if dtype not in _DTYPES.get(device, ()):
         return f"there is no kernel for {str(dtype).removeprefix('torch.')} on {device}"
+    if device == "cuda" and (gates > 2 or reduce != "max"):
+        return "on cuda there are kernels for one or two gates and reduce='max' alone"
     return None
 
 
-def _use_fused(features: Tensor, backend: Backend) -> bool:
+def _use_fused(features: Tensor, gates: int, reduce: Reduction, backend: Backend) -> bool:
     if backend == "reference":
         return False
     device = features.device.type
-    missing = why_not_fused(device, features.dtype)
+    missing = why_not_fused(device, features.dtype, gates, reduce)
     if missing is None and torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling():
         missing = "torch.func's transforms do not reach it"
     if backend == "fused" and missing is not None:
@@ -196,8 +204,13 @@ def _autocast_kernel(device: str, key: str) -> Any:
     return kernel
 
 
-_library.register(FORWARD, fake=_fake_forward)
-_library.register(BACKWARD, fake=_fake_backward)
+def _on_cuda(name: str, *inputs: Any) -> Any:
+    """The Triton launcher ``name``."""
+    return getattr(importlib.import_module("sgela_fast.kernels.gated_temporal_pooling"), name)(*inputs)
+
+
+_library.register(FORWARD, fake=_fake_forward, cuda=functools.partial(_on_cuda, "forward"))
+_library.register(BACKWARD, fake=_fake_backward, cuda=functools.partial(_on_cuda, "backward"))
 torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
 _library.refuse_second_derivative(BACKWARD)
 for _device, _key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):

@@ -81,7 +81,8 @@ def gated_temporal_pooling(
     out = torch.zeros_like(x)
     for gate, window in zip(weights, windows, strict=True):
         hidden = convolve_strips(x, gate.conv1_weight, gate.conv1_bias)  # (N, S * H, T)
-        hidden = nn.functional.leaky_relu(hidden, negative_slope).masked_fill(behind, 0)
+        hidden = nn.functional.leaky_relu(hidden, negative_slope) if negative_slope else nn.functional.relu(hidden)
+        hidden = hidden.masked_fill(behind, 0)
         logits = convolve_strips(hidden, gate.conv2_weight, gate.conv2_bias)  # (N, S * C, T)
         template = nn.functional.avg_pool1d(x, window, stride=1, padding=window // 2)
         template = template + nn.functional.max_pool1d(candidates, window, stride=1, padding=window // 2)

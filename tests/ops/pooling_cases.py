@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sgela_fast.reference.gated_temporal_pooling import GateWeights, MicroMotionTemplate
+from sgela_fast.benchmarks.tolerances import deviation, relative_bound
+from sgela_fast.reference.gated_temporal_pooling import GateWeights, MicroMotionTemplate, gated_temporal_pooling
 
 SELFGAIT = ((3, 1), (3, 3))
 
@@ -92,3 +93,24 @@ def strip_by_strip(
             total = total + torch.func.functional_call(module, named, frames.transpose(1, 2)).transpose(1, 2)
         outputs.append(total.max(dim=1).values if reduce == "max" else total)
     return torch.stack(outputs)
+
+
+def outcome(
+    function: Callable[..., Tensor], case: Case, upstream_dtype: torch.dtype | None = None, **settings: Any
+) -> list[Tensor]:
+    """Value of ``function`` and its gradients to all tensors; the upstream gradient is rounded to a dtype first."""
+    value = function(*case, **settings)
+    upstream = torch.randn(value.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    upstream = upstream.to(upstream_dtype or value.dtype).to(value)
+    return [value.detach(), *torch.autograd.grad(value, case.tensors(), upstream)]
+
+
+def assert_close_to_exact(results: Sequence[Tensor], case: Case, **settings: Any) -> None:
+    """Compare values and gradients with the float64 reference on the same, rounded, numbers."""
+    dtype = case.features.dtype
+    exact = outcome(gated_temporal_pooling, case.to(torch.float64), upstream_dtype=dtype, **settings)
+    # Logits are sums of products of up to 3 H numbers near 1, hidden channels of 3 C.
+    bound = relative_bound(dtype, magnitude=4.0)
+    for index, (result, truth) in enumerate(zip(results, exact, strict=True)):
+        assert result.dtype == dtype
+        assert deviation(result, truth) < bound, f"result {index} of {settings}"
