@@ -1,0 +1,87 @@
+"""The compilations of the Triton kernels of gated_temporal_pooling at SelfGait's sizes, without a GPU.
+
+    TRITON_INTERPRET=0 python -m benchmarks.triton_compile_pooling [--archs 80 90] [--json]
+
+prints what the compiler made of each: registers of a thread, bytes spilled, shared memory, matrix instructions. How it
+is measured stands in ``triton_compile_report.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+
+from sgela_fast.benchmarks import triton_compile_report as report
+from sgela_fast.kernels import gated_temporal_pooling as pooling
+from sgela_fast.kernels.launch import Launch
+
+DTYPES = (torch.float32, torch.bfloat16)
+# Strips, sequences, frames, channels, hidden channels.
+STRIPS, COUNT, FRAMES, CHANNELS, HIDDEN = 31, 128, 30, 128, 32
+
+
+def launches(dtype: torch.dtype) -> Iterator[Launch]:
+    """All launches of both passes, of tensors without memory, with sequences of different lengths."""
+
+    def tensor(*shape: int, of: torch.dtype = dtype) -> Tensor:
+        return torch.empty(shape, dtype=of, device="meta")
+
+    weights = []
+    for size in (1, 3):
+        weights += [tensor(STRIPS, HIDDEN, CHANNELS, 3), tensor(STRIPS, HIDDEN)]
+        weights += [tensor(STRIPS, CHANNELS, HIDDEN, size), tensor(STRIPS, CHANNELS)]
+    features, lengths = tensor(STRIPS, COUNT, FRAMES, CHANNELS), tensor(COUNT, of=torch.int64)
+    problem = pooling.Problem(features, weights, lengths, [3, 5], 0.01)
+    hidden = tensor(STRIPS, COUNT, FRAMES, 2 * HIDDEN, of=torch.float32)
+    chosen, gates = (
+        tensor(STRIPS, COUNT, CHANNELS, of=torch.int32),
+        tensor(2, STRIPS, COUNT, CHANNELS, of=torch.float32),
+    )
+    saved, output = pooling.Saved(hidden, chosen, gates), tensor(STRIPS, COUNT, CHANNELS)
+    yield from pooling.plan_forward(problem, output, saved)
+    tops = tensor(2, STRIPS, COUNT, CHANNELS, of=torch.int32)
+    gradients = pooling.Gradients(features, weights, hidden, gates, tops)
+    yield from pooling.plan_backward(problem, output, saved, gradients)
+
+
+def compiled(launch: Launch, dtype: torch.dtype, arch: int) -> dict[str, Any]:
+    """What the compiler made of a launch."""
+    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages, "enable_fp_fusion": True}
+    start = time.perf_counter()
+    kernel = triton.compile(report.source_of(launch), target=GPUTarget("cuda", arch, 32), options=options)
+    usage, code = report.resources(kernel.asm["cubin"]), kernel.asm["ptx"]
+    return {
+        "kernel": launch.kernel.fn.__name__,
+        "dtype": str(dtype).removeprefix("torch."),
+        "arch": arch,
+        "registers": usage["REG"],
+        "spilled": usage["STACK"] + usage["LOCAL"],
+        "shared": kernel.metadata.shared,
+        "matrix": "wgmma" if "wgmma.mma_async" in code else "mma" if "mma.sync" in code else "",
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def main() -> None:
+    """Compile and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archs", type=int, nargs="+", default=list(report.ARCHS))
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    arguments = parser.parse_args()
+    for arch, dtype in itertools.product(arguments.archs, DTYPES):
+        for launch in launches(dtype):
+            row = compiled(launch, dtype, arch)
+            print(json.dumps(row) if arguments.json else " ".join(f"{name} {row[name]}" for name in row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
