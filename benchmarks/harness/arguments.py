@@ -18,6 +18,7 @@ SUITES = {
     "batched_lstm": "three LSTMs of the encoder's shape, forward and backward",
     "attention_decoder": "the decoding loop from encoded states to gait encodings",
     "horizontal_pyramid_pooling": "strips of feature maps, mean plus maximum, forward and backward",
+    "gated_temporal_pooling": "micro-motion templates of all strips, forward and backward",
     "encoding": "windows in memory to gait encodings: the whole model",
     "training_step": "one training step: forward, losses, backward, optimiser",
     "selfgait": "SelfGait on clips of silhouettes: a step of pre-training, encoding",

@@ -50,6 +50,7 @@ def rows(*names: str) -> list[object]:
         "batched_lstm",
         "attention_decoder",
         "horizontal_pyramid_pooling",
+        "gated_temporal_pooling",
         "encoding",
         "training_step",
         "search",
