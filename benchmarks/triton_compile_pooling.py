@@ -1,6 +1,6 @@
 """The compilations of the Triton kernels of gated_temporal_pooling at SelfGait's sizes, without a GPU.
 
-    TRITON_INTERPRET=0 python -m benchmarks.triton_compile_pooling [--archs 80 90] [--json]
+    TRITON_INTERPRET=0 python -m benchmarks.triton_compile_pooling [--all] [--json]
 
 prints what the compiler made of each: registers of a thread, bytes spilled, shared memory, matrix instructions. How it
 is measured stands in ``triton_compile_report.py``.
@@ -9,7 +9,6 @@ is measured stands in ``triton_compile_report.py``.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -24,7 +23,9 @@ from sgela_fast.benchmarks import triton_compile_report as report
 from sgela_fast.kernels import gated_temporal_pooling as pooling
 from sgela_fast.kernels.launch import Launch
 
-DTYPES = (torch.float32, torch.bfloat16)
+# Each architecture and each dtype once; with --all every pair.
+PAIRS = ((80, torch.bfloat16), (90, torch.float32))
+ALL_PAIRS = (*PAIRS, (80, torch.float32), (90, torch.bfloat16))
 # Strips, sequences, frames, channels, hidden channels.
 STRIPS, COUNT, FRAMES, CHANNELS, HIDDEN = 31, 128, 30, 128, 32
 
@@ -74,10 +75,10 @@ def compiled(launch: Launch, dtype: torch.dtype, arch: int) -> dict[str, Any]:
 def main() -> None:
     """Compile and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archs", type=int, nargs="+", default=list(report.ARCHS))
+    parser.add_argument("--all", action="store_true", help="every dtype for every architecture")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()
-    for arch, dtype in itertools.product(arguments.archs, DTYPES):
+    for arch, dtype in ALL_PAIRS if arguments.all else PAIRS:
         for launch in launches(dtype):
             row = compiled(launch, dtype, arch)
             print(json.dumps(row) if arguments.json else " ".join(f"{name} {row[name]}" for name in row), flush=True)

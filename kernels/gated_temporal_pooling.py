@@ -18,7 +18,7 @@ from sgela_fast.kernels.launch import INTERPRETED as INTERPRETED
 from sgela_fast.kernels.launch import Launch, default_precision
 
 MOST_GATES = 2
-_WARPS, _IEEE_WARPS, _STAGES = 4, 8, 2
+_WARPS, _STAGES = 8, 2
 _BLOCKS = {"BLOCK_M": 64, "BLOCK_T": 32, "BLOCK_C": 64, "BLOCK_H": 32}
 _SMALLEST = 16  # what the matrix units take
 _IEEE_DEPTH = 16  # without matrix units the factors of a product lie in registers
@@ -97,8 +97,7 @@ class Gradients(NamedTuple):
 
 
 def _launch(kernel: Any, programs: int, arguments: dict[str, Any]) -> Launch:
-    warps = _IEEE_WARPS if arguments.get("PRECISION") == "ieee" else _WARPS
-    return Launch(kernel, programs, arguments, warps, _STAGES)
+    return Launch(kernel, programs, arguments, _WARPS, _STAGES)
 
 
 def plan_forward(problem: Problem, output: Tensor, saved: Saved) -> Iterator[Launch]:
