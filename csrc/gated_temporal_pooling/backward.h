@@ -130,7 +130,7 @@ void reduce_chunks(const pooling::Backward<T>& backward, Size strip, Size chunks
   const Size size = partial_size<T>(shape), channels = shape.channels;
   Arena<T> arena{backward.partial + strip * chunks * size};
   for (Size g = 0; g < shape.gate_count; ++g) {
-    const auto [hidden, first, second, window] = shape.gates[g];
+    const Size hidden = shape.gates[g].hidden, first = shape.gates[g].first, second = shape.gates[g].second;
     const Partial<T> sums(shape, shape.gates[g], arena);
     const pooling::GateGradients<T>& to = backward.grad_weights[g];
     const Size both = strip * channels * hidden;

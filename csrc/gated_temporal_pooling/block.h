@@ -72,12 +72,15 @@ Size forward_panels_size(const pooling::Shape& shape) {
 // Panels of B(taps inputs, outputs) from a convolution's weights (outputs, inputs, taps), with rows of `padded` inputs.
 template <class T>
 void pack_convolution(const T* weight, Size outputs, Size inputs, Size taps, Size padded, T* panels) {
-  fill(panels, panels_size<T>(taps * padded, to_lanes<T>(outputs)), T(0));
-  for (Size o = 0; o < outputs; ++o) {
-    T* const column = panels + o / kPanel<T> * kPanel<T> * taps * padded + o % kPanel<T>;
-    for (Size i = 0; i < inputs; ++i) {
-      const T* const from = weight + (o * inputs + i) * taps;
-      for (Size k = 0; k < taps; ++k) column[(k * padded + i) * kPanel<T>] = from[k];
+  const Size width = to_lanes<T>(outputs);
+  for (Size first = 0; first < width; first += kPanel<T>) {
+    for (Size k = 0; k < taps; ++k) {
+      for (Size i = 0; i < padded; ++i, panels += kPanel<T>) {
+        for (Size o = 0; o < kPanel<T>; ++o) {
+          const bool inside = i < inputs && first + o < outputs;
+          panels[o] = inside ? weight[((first + o) * inputs + i) * taps + k] : T(0);
+        }
+      }
     }
   }
 }
@@ -187,16 +190,16 @@ struct Local {
     const V y = load(x + frame * stride);
     sum = sum + y, top = max(top, y);
   }
-  // The template of a window: mean with zeros for pads, plus the maximum without them.
-  SGELA_INLINE V grown(Size window) {
-    const Size radius = window / 2;
+  // The template of a gate: mean with zeros for pads, plus the maximum without them.
+  SGELA_INLINE V grown(const pooling::Gate& gate) {
+    const Size radius = gate.window / 2;
     if (radius < reach) restart();
     for (; reach < radius;) {
       ++reach;
       if (t >= reach) add(t - reach);
       if (t + reach < length) add(t + reach);
     }
-    return fma(sum, broadcast(T(1) / static_cast<T>(window)), top);
+    return fma(sum, broadcast(static_cast<T>(gate.part)), top);
   }
 };
 

@@ -85,7 +85,7 @@ void pool_sequence(const pooling::Forward<T>& forward, const Block& block, const
       V total = zero<T>();
       for (Size g = 0; g < shape.gate_count; ++g) {
         const V gate = load(scratch.gates + g * gate_stride + (first + t) * columns + c);
-        total = fma(local.grown(shape.gates[g].window), gate, total);
+        total = fma(local.grown(shape.gates[g]), gate, total);
       }
       if (!forward.maximum) {
         store_up_to(output + t * shape.channels, total, lanes);

@@ -13,8 +13,9 @@ namespace {
 // Rows (frames and pads) of a block, whose matrices then stay in L2; a sequence's result does not depend on it. The
 // backward pass has more of them.
 constexpr Size kForwardRows = 190, kBackwardRows = 100;
-// Chunks that the backward pass is cut into at least, for threads; the sums depend on it, and it on nothing but shapes.
-constexpr Size kTasks = 64;
+// Tasks that the backward pass is cut into where there are fewer strips: each has sums of its own for the gradients of
+// the weights. The sums depend on it, and it on nothing but shapes.
+constexpr Size kTasks = 16;
 
 using ForwardResult = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 using BackwardResult = std::tuple<Tensor, std::vector<Tensor>>;

@@ -33,25 +33,28 @@ Size backward_panels_size(const pooling::Shape& shape) {
 // from `first` on.
 template <class T>
 void pack_transposed(const T* weight, Size first, Size outputs, Size inputs, Size taps, Size padded, T* panels) {
-  fill(panels, panels_size<T>(taps * padded, to_lanes<T>(inputs)), T(0));
-  for (Size i = 0; i < inputs; ++i) {
-    T* const column = panels + i / kPanel<T> * kPanel<T> * taps * padded + i % kPanel<T>;
-    for (Size o = 0; o < outputs; ++o) {
-      const T* const from = weight + ((first + o) * inputs + i) * taps;
-      for (Size k = 0; k < taps; ++k) column[((taps - 1 - k) * padded + o) * kPanel<T>] = from[k];
+  const Size width = to_lanes<T>(inputs);
+  for (Size column = 0; column < width; column += kPanel<T>) {
+    for (Size k = taps - 1; k >= 0; --k) {
+      for (Size o = 0; o < padded; ++o, panels += kPanel<T>) {
+        for (Size i = column; i < column + kPanel<T>; ++i) {
+          const bool inside = o < outputs && i < inputs;
+          panels[i - column] = inside ? weight[((first + o) * inputs + i) * taps + k] : T(0);
+        }
+      }
     }
   }
 }
 
 template <class T>
-void backward_pack(const pooling::Inputs<T>& in, Size strip) {
+void backward_pack(const pooling::Backward<T>& in, Size strip) {
   const Size channels = in.shape.channels, padded = to_lanes<T>(channels);
   Arena<T> arena{in.panels + strip * backward_panels_size<T>(in.shape)};
   for (Size g = 0; g < in.shape.gate_count; ++g) {
     const pooling::Gate& gate = in.shape.gates[g];
     const BackwardPanels<T> to(in.shape, gate, arena);
     const Size width = to_lanes<T>(gate.hidden);
-    pack_gate(in, strip, g, to.forward);
+    if (!in.maximum || in.hidden == nullptr) pack_gate(in, strip, g, to.forward);
     pack_transposed(in.weights[g].conv1 + strip * gate.hidden * channels * gate.first, Size(0), gate.hidden, channels,
                     gate.first, width, to.conv1_back);
     const T* const conv2 = in.weights[g].conv2 + strip * channels * gate.hidden * gate.second;
@@ -164,7 +167,7 @@ void go_back_sparse(const pooling::Backward<T>& backward, const Block& block, co
     const BackwardPanels<T> panels(shape, gate, panels_arena);
     const Partial<T> sums(shape, gate, partial_arena);
     const Size width = to_lanes<T>(gate.hidden), radius = gate.window / 2, before = gate.second / 2;
-    const T part = T(1) / static_cast<T>(gate.window);
+    const T part = static_cast<T>(gate.part);
     for (Size i = 0; i < block.count; ++i) {
       const Size length = length_of(backward, block.first + i), row = block.row(i);
       const Size at = (block.strip * shape.count + block.first + i) * channels;
@@ -210,10 +213,10 @@ void go_back_through_gates(const pooling::Backward<T>& backward, const Block& bl
                            Size gate, Size i, Size from, Size columns, T* gates, T* grad_bias) {
   using V = Vec<T>;
   const pooling::Shape& shape = backward.shape;
-  const Size padded = to_lanes<T>(shape.channels), window = shape.gates[gate].window, radius = window / 2;
+  const Size padded = to_lanes<T>(shape.channels), radius = shape.gates[gate].window / 2;
   const Size length = length_of(backward, block.first + i), row = block.row(i);
   const Size sequence = block.strip * shape.count + block.first + i;
-  const V one = broadcast(T(1)), part = broadcast(T(1) / static_cast<T>(window));
+  const V one = broadcast(T(1)), part = broadcast(static_cast<T>(shape.gates[gate].part));
   for (Size c = 0; c < columns && from + c < shape.channels; c += V::kLanes) {
     const T* const x = scratch.rows + row * padded + from + c;
     T* const grad_x = scratch.grad_rows + row * padded + from + c;
@@ -222,7 +225,7 @@ void go_back_through_gates(const pooling::Backward<T>& backward, const Block& bl
       T* const at = gates + (row + t) * columns + c;
       const V grad = load_up_to(upstream, shape.channels - from - c), open = load(at), grad_template = grad * open;
       Local<T> local(x, padded, length, t);
-      const V whole = local.grown(window);
+      const V whole = local.grown(shape.gates[gate]);
       const V grad_logit = grad_template * whole * (one - open);
       store(at, grad_logit);
       store(grad_bias + from + c, load(grad_bias + from + c) + grad_logit);

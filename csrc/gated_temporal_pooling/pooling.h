@@ -13,6 +13,7 @@ using Size = std::int64_t;
 // Hidden channels, taps of the two convolutions, and frames of the template's window; the last three are odd.
 struct Gate {
   Size hidden, first, second, window;
+  double part = 1.0 / static_cast<double>(window);  // of a frame in the window's mean
 };
 
 struct Shape {
@@ -89,7 +90,7 @@ struct Kernels {
   Size (*workspace)(const Shape&, Size count);
   void (*forward)(const Forward<T>&, Size strip, Size first, Size count, T* workspace);
   Size (*backward_panels_size)(const Shape&);
-  void (*backward_pack)(const Inputs<T>&, Size strip);
+  void (*backward_pack)(const Backward<T>&, Size strip);
   Size (*backward_workspace)(const Shape&, Size count);
   Size (*partial_size)(const Shape&);
   void (*backward)(const Backward<T>&, Size strip, Size chunk, Size chunks, T* workspace);
