@@ -27,8 +27,9 @@ OPTIONAL = {
     "sklearn": ("ROC areas of `evaluate`", "eval"),
     "scipy": ("confidence intervals of `evaluate`", "eval"),
     "matplotlib": ("plots of `evaluate`", "eval"),
+    "jinja2": ("the page of `report`", "report"),
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "jinja2": "Jinja2"}
 # Written by the build beside this file.
 REPORT = Path(__file__).with_name("_build_report.json")
 

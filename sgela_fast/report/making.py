@@ -91,11 +91,18 @@ def commands(inputs: Inputs) -> list[str]:
             )
         )
     else:
-        lines.append(str(results.head.get("command") or _line("sgela-fast", "reproduce", "--out", results.path.name)))
+        lines.append(_line("sgela-fast", "reproduce", *_data(results.head), "--out", results.path.name))
     extra = [] if inputs.store is None else ["--store", inputs.store.path.name]
     extra += [] if inputs.archive is None else ["--archive", inputs.archive.path.name]
     lines.append(_line("sgela-fast", "report", results.path.name, *extra, "-o", "report.html"))
     return lines
+
+
+def _data(head: Mapping[str, Any]) -> list[str]:
+    """The argument that names the data sets of a reproduction; synthetic walkers need none."""
+    data = head.get("datasets") or []
+    named = [f"{item['name']}={str(item['archive']).rpartition('/')[2]}" for item in data if item.get("archive")]
+    return ["--data", *named] if named else []
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

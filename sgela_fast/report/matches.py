@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgela_fast.encoding.store import Store
-from sgela_fast.errors import DataError
+from sgela_fast.errors import ConfigError, DataError
 from sgela_fast.report.chart import histogram
 from sgela_fast.report.config import ReportConfig
 from sgela_fast.report.inputs import Inputs
@@ -147,10 +147,9 @@ def distances(inputs: Inputs, config: ReportConfig) -> Section:
         scores = validation_scores(index, validation, wanted, where=gallery)
     except DataError as error:
         return Section("distances", title, missing=f"{str(error)[0].upper()}{str(error)[1:]}.")
-    saved = path_of(index, "recording").exists()
-    if saved:
-        found = saved_threshold(index, "recording", 1, wanted.sequence)
-    else:
+    found, source = _saved(index, wanted.sequence)
+    asked = None if found else config.false_match_rate
+    if found is None:
         rate = max(config.false_match_rate, 1 / len(scores.impostors))
         found = calibration_of(
             index, scores, CalibrationConfig(false_match_rate=rate, resamples=0), validation, gallery
@@ -175,7 +174,7 @@ def distances(inputs: Inputs, config: ReportConfig) -> Section:
     lead = (
         f"Each probe is searched for twice ({words}): among its own person's other recordings alone, and among all "
         "other persons, as if it were unknown. A recording nearer than the threshold counts as known.",
-        _threshold_in_words(found, threshold, saved, config, genuine, impostors),
+        _threshold_in_words(found, source, threshold, asked, genuine, impostors),
     )
     return Section("distances", title, lead, parts=(chart,))
 
@@ -192,33 +191,36 @@ def _distance(scores: NDArray[np.floating], metric: str) -> NDArray[np.float64]:
     return np.asarray((1.0 if metric == "cosine" else 0.0) - scores.astype(np.float64), np.float64)
 
 
+def _saved(index: Index, sequence: int) -> tuple[Calibration | None, str]:
+    """The threshold that the store keeps, if it is there and is one of recordings by their best match; in words."""
+    if not path_of(index, "recording").exists():
+        return None, (
+            "The store has no calibrated threshold (`sgela-fast index STORE --calibrate` makes one); that of these "
+            "searches"
+        )
+    try:
+        found = saved_threshold(index, "recording", 1, sequence)
+    except (ConfigError, DataError) as error:
+        return None, f"The store's calibrated threshold cannot be used here ({error}); that of these searches"
+    return found, f"The store's calibrated threshold ({found.validation})"
+
+
 def _threshold_in_words(
     found: Calibration,
+    source: str,
     threshold: float,
-    saved: bool,
-    config: ReportConfig,
+    asked: float | None,
     genuine: NDArray[np.float64],
     impostors: NDArray[np.float64],
 ) -> str:
-    source = (
-        f"The store's calibrated threshold ({found.validation})"
-        if saved
-        else "The store has no calibrated threshold (`sgela-fast index STORE --calibrate` makes one); that of these "
-        "searches"
-    )
+    rate = f"{100 * found.false_match_rate:.3g} %"
+    if asked is not None and found.false_match_rate > asked:
+        rate += f" ({100 * asked:g} % was asked, which takes more searches)"
     wrong = 100 * float((impostors <= threshold).mean())
-    missed = (
-        f" and {100 * float((genuine > threshold).mean()):.1f} % of {len(genuine):,} known ones would be missed"
-        if len(genuine)
-        else ""
+    text = (
+        f"{source} is {threshold:.4g} for a false-match rate of {rate}: with it {wrong:.1f} % of these "
+        f"{len(impostors):,} searches for unknown persons would name somebody"
     )
-    rate = f"for a false-match rate of {100 * found.false_match_rate:.3g} %"
-    raised = (
-        f" ({100 * config.false_match_rate:g} % was asked, which takes more searches)"
-        if not saved and found.false_match_rate > config.false_match_rate
-        else ""
-    )
-    return (
-        f"{source} is {threshold:.4g} {rate}{raised}: with it {wrong:.1f} % of these {len(impostors):,} searches for "
-        f"unknown persons would name somebody{missed}."
-    )
+    if len(genuine):
+        text += f" and {100 * (genuine > threshold).mean():.1f} % of {len(genuine):,} known ones would be missed"
+    return f"{text}."

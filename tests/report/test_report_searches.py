@@ -111,6 +111,12 @@ def test_the_threshold_is_that_of_the_search(made: Path, tmp_path: Path) -> None
     section = distances(open_inputs(made / "figures", copy), SMALL)
     assert section.lead[1].startswith(f"The store's calibrated threshold (split=test) is {1 - found.threshold:.4g}")
 
+    config = CalibrationConfig(false_match_rate=0.3, resamples=0, best=2)
+    calibrate(Index.open(copy), "split=test", config, where="split=train")
+    section = distances(open_inputs(made / "figures", copy), SMALL)
+    assert "cannot be used here" in section.lead[1]
+    assert "was calibrated with best 2, not 1" in section.lead[1]
+
 
 def test_a_walk_is_packed_in_millimetres_facing_ahead(made: Path) -> None:
     archive = Archive(made / "walks.sga")
