@@ -53,6 +53,7 @@ def rows(*names: str) -> list[object]:
         "gated_temporal_pooling",
         "encoding",
         "training_step",
+        "selfgait",
         "search",
         "end_to_end",
     ),
