@@ -19,8 +19,8 @@
 #include <tuple>
 #include <vector>
 
+#include "common/choose_kernels.h"
 #include "common/huge_pages.h"
-#include "common/isa.h"
 #include "horizontal_pyramid_pooling/params.h"
 
 namespace sgela::horizontal_pyramid_pooling {
@@ -35,32 +35,13 @@ constexpr int64_t kPixelsOfAThread = 1 << 16;
 constexpr int64_t kMoreThanCaches = 16 << 20;
 constexpr int64_t kHuge = 4 << 20;
 
-const Kernels& chosen_kernels(Storage storage) {
-  switch (chosen_isa()) {
+const Kernels& chosen_kernels(ScalarType type) {
+  const Storage storage = storage_of<Storage>(type, "horizontal_pyramid_pooling");
 #if defined(__x86_64__)
-    case Isa::kAvx512:
-      return kernels_avx512(storage);
-    case Isa::kAvx2:
-      return kernels_avx2(storage);
+  return choose_kernels(storage, &kernels_baseline, &kernels_avx2, &kernels_avx512);
+#else
+  return choose_kernels(storage, &kernels_baseline, &kernels_baseline, &kernels_baseline);
 #endif
-    default:
-      return kernels_baseline(storage);
-  }
-}
-
-Storage storage_of(ScalarType type) {
-  switch (type) {
-    case ScalarType::Float:
-      return Storage::kFloat32;
-    case ScalarType::Double:
-      return Storage::kFloat64;
-    case ScalarType::BFloat16:
-      return Storage::kBFloat16;
-    case ScalarType::Half:
-      return Storage::kFloat16;
-    default:
-      STD_TORCH_CHECK(false, "horizontal_pyramid_pooling: the dtype must be float32, float64, bfloat16 or float16");
-  }
 }
 
 template <size_t kRank>
@@ -150,7 +131,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& features, std::vector<int64_t> 
   p.maps = features.size(0) * p.channels;
   const std::vector<Level> levels = plan(p, bins);
   const ScalarType type = features.scalar_type();
-  const Kernels& kernels = chosen_kernels(storage_of(type));
+  const Kernels& kernels = chosen_kernels(type);
   const Shape<3> shape = shape_of_strips(features.size(0), p, strips_first);
   const Tensor strips = shape.empty(type);
   const Tensor positions = with_positions ? shape.empty(ScalarType::Int) : Shape<1>({0}, {0}).empty(ScalarType::Int);
@@ -198,7 +179,7 @@ Tensor backward(const Tensor& grad_strips, const Tensor& positions, int64_t heig
   for (int64_t d = 0; d < 3; ++d) fits = fits && positions.size(d) == grad_strips.size(d);
   STD_TORCH_CHECK(fits, "horizontal_pyramid_pooling: gradients and positions have another shape or dtype than the bins say");
   const ScalarType type = grad_strips.scalar_type();
-  const Kernels& kernels = chosen_kernels(storage_of(type));
+  const Kernels& kernels = chosen_kernels(type);
   using Order = std::array<size_t, 4>;
   const Shape<4> shape({grad_strips.size(0), p.channels, height, width},
                        channels_last ? Order{0, 2, 3, 1} : Order{0, 1, 2, 3});

@@ -15,7 +15,7 @@
 #include <optional>
 #include <tuple>
 
-#include "common/isa.h"
+#include "common/choose_kernels.h"
 #include "locality_attention/params.h"
 
 namespace sgela::locality_attention {
@@ -32,32 +32,13 @@ constexpr int64_t kWorkOfAThread = 1 << 20;
 constexpr int64_t kScoresOfRows = 96 * 96, kFewQueries = 4;
 constexpr int64_t kTileRows = 192, kSmallestTile = 24;
 
-const Kernels& chosen_kernels(Storage storage) {
-  switch (chosen_isa()) {
+const Kernels& chosen_kernels(ScalarType type) {
+  const Storage storage = storage_of<Storage>(type, "locality_attention");
 #if defined(__x86_64__)
-    case Isa::kAvx512:
-      return kernels_avx512(storage);
-    case Isa::kAvx2:
-      return kernels_avx2(storage);
+  return choose_kernels(storage, &kernels_baseline, &kernels_avx2, &kernels_avx512);
+#else
+  return choose_kernels(storage, &kernels_baseline, &kernels_baseline, &kernels_baseline);
 #endif
-    default:
-      return kernels_baseline(storage);
-  }
-}
-
-Storage storage_of(ScalarType type) {
-  switch (type) {
-    case ScalarType::Float:
-      return Storage::kFloat32;
-    case ScalarType::Double:
-      return Storage::kFloat64;
-    case ScalarType::BFloat16:
-      return Storage::kBFloat16;
-    case ScalarType::Half:
-      return Storage::kFloat16;
-    default:
-      STD_TORCH_CHECK(false, "locality_attention: the dtype must be float32, float64, bfloat16 or float16");
-  }
 }
 
 // The dimensions before those of one sequence: N0 and N1, or N1 alone, which saves the caller two views.
@@ -262,7 +243,7 @@ Results forward(const Tensor& query, const Tensor& key, std::optional<Tensor> va
   p.loss = loss.mutable_data_ptr();
   p.log_sum = log_sum.mutable_data_ptr();
   p.moment = moment.mutable_data_ptr();
-  const Kernels& kernels = chosen_kernels(storage_of(type));
+  const Kernels& kernels = chosen_kernels(type);
   if (p.sequences() > 0) run(p, kernels, exact);
   return {context, loss, log_sum, moment};
 }
@@ -293,7 +274,7 @@ Results backward(const Tensor& grad_context, std::optional<Tensor> grad_loss, co
   p.grad_key = grad_key.mutable_data_ptr();
   p.grad_value = value ? grad_value.mutable_data_ptr() : nullptr;
   p.grad_centers = centers ? grad_centers.mutable_data_ptr() : nullptr;
-  const Kernels& kernels = chosen_kernels(storage_of(type));
+  const Kernels& kernels = chosen_kernels(type);
   if (p.sequences() > 0) run(p, kernels, exact);
   return {grad_query, grad_key, grad_value, grad_centers};
 }
