@@ -45,11 +45,13 @@ def run(args: Namespace) -> None:
     config = EncodingConfig(**vars(args.encoding))
     window = WindowConfig(**vars(args.window))
     engine = EngineConfig(args.engine, args.workers, args.cpus, args.gpus, args.address)
-    if args.model and _reads_silhouettes(args.model):
-        _encode_silhouettes(args, config, engine, window)
-        return
+    if bool(args.model) == bool(args.untrained):
+        raise ConfigError("give either --model RUN or --untrained VARIANT")
     if args.model and window != WindowConfig():
         raise ConfigError("window settings are for --untrained; a run has its own, and --encoding.stride changes them")
+    if args.model and _reads_silhouettes(args.model):
+        _encode_silhouettes(args, config, engine)
+        return
     archive = Archive(args.archive)
     encoder = open_encoder(
         archive, run=args.model, untrained=args.untrained, seed=args.seed, config=config, window=window
@@ -82,19 +84,14 @@ def _reads_silhouettes(run: str) -> bool:
     return system_of(read_info(Path(run))) == "selfgait"
 
 
-def _encode_silhouettes(args: Namespace, config: EncodingConfig, engine: EngineConfig, window: WindowConfig) -> None:
+def _encode_silhouettes(args: Namespace, config: EncodingConfig, engine: EngineConfig) -> None:
     """Encode sequences of silhouettes and print what is in the store."""
     from sgela_fast.cli.progress import Progress
     from sgela_fast.encoding.silhouettes import SilhouetteEncoder, encode_silhouettes
     from sgela_fast.silhouettes.dataset import SilhouetteSet
 
-    for given, name in (
-        (window != WindowConfig(), "window"),
-        (args.dry_run, "--dry-run"),
-        (args.untrained, "--untrained"),
-    ):
-        if given:
-            raise ConfigError(f"{name} is for skeletons but {args.model} reads silhouettes; leave it out")
+    if args.dry_run:
+        raise ConfigError(f"--dry-run is for skeletons but {args.model} reads silhouettes; leave it out")
     silhouettes = SilhouetteSet.open(args.archive)
     encoder = SilhouetteEncoder.load(args.model, config)
     choice = encoder.model.choice

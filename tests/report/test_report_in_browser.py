@@ -234,16 +234,18 @@ def test_the_skip_link_comes_first_and_leads_to_the_content(browser: Any) -> Non
 
 
 def test_play_and_pause_from_the_keyboard(browser: Any) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     focus(browser, "play")
     assert element(browser, "play").text == "Play"
     before = drawing(browser)
     press(browser, " ")
     assert element(browser, "play").text == "Pause"
     wait_until(browser, "document.getElementById('scrub').value > 0.25")
+    WebDriverWait(browser, 30).until(lambda driver: drawing(driver) != before)  # a walk begins anew at its end
     press(browser, " ")
     assert element(browser, "play").text == "Play"
     stopped = element(browser, "scrub").get_attribute("value")
-    assert drawing(browser) != before
     browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
     assert element(browser, "scrub").get_attribute("value") == stopped
 
