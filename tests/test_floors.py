@@ -67,6 +67,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "encoding.attention",
         "encoding.encoder",
         "encoding.store",
+        "evaluation.cross_view_results",
         "evaluation.metrics",
         "reproduction.results",
         "search",

@@ -28,6 +28,7 @@ class History:
         total: the loss of the batch, a sum over its windows.
         gradient_norm: before clipping.
         validation: L_R per window of recordings kept aside.
+        spread: of SelfGait's embeddings in the batch, 0 where all of a strip point the same way.
     """
 
     step: NDArray[np.int64]
@@ -38,6 +39,7 @@ class History:
     total: NDArray[np.float64]
     gradient_norm: NDArray[np.float64]
     validation: NDArray[np.float64]
+    spread: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.step)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from sgela_fast.evaluation.config import EvaluationConfig
     from sgela_fast.evaluation.cross_view_results import CrossViewResult
 
-RESULTS = "cross_view.json"
-
 
 def run_cross_view(args: Namespace, config: EvaluationConfig, out: Path) -> None:
     """Evaluate stores of silhouette sequences, print the figures and say where they are."""
@@ -25,7 +23,7 @@ def run_cross_view(args: Namespace, config: EvaluationConfig, out: Path) -> None
     from sgela_fast.cli.progress import Progress
     from sgela_fast.encoding.store import Store
     from sgela_fast.evaluation.cross_view import evaluate_cross_view
-    from sgela_fast.evaluation.cross_view_results import as_json
+    from sgela_fast.evaluation.cross_view_results import RESULTS, as_json
 
     if args.train:
         raise ConfigError(f"--train is not for protocol {config.protocol}; gallery and probes are in one store")

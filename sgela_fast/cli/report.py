@@ -9,12 +9,16 @@ from sgela_fast.report.config import ReportConfig
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-_OWN = {"config", "results", "out", "store", "archive", "runs"}
+_OWN = {"config", "results", "out", "store", "archive", "runs", "low_label"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the sub-command's arguments."""
-    parser.add_argument("results", type=str, help="folder made by `sgela-fast reproduce`, `evaluate` or `run`")
+    parser.add_argument(
+        "results",
+        type=str,
+        help="folder made by `sgela-fast reproduce`, `evaluate` or `run`, or the JSON file of a study of few labels",
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_argument("-o", "--out", type=str, default="report.html", help="the page to write")
     parser.add_argument(
@@ -22,6 +26,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--archive", type=str | None, help="archive of the recordings; default: the one of the store")
     parser.add_argument("--runs", type=str, nargs="*", default=[], help="run folders whose training curves are drawn")
+    parser.add_argument(
+        "--low_label",
+        type=str | None,
+        help="JSON file of a study of few labels, to stand beside results of silhouettes",
+    )
     parser.add_class_arguments(ReportConfig)
 
 
@@ -41,6 +50,7 @@ def run(args: Namespace) -> None:
             store=args.store,
             archive=args.archive,
             runs=args.runs,
+            low_label=args.low_label,
             progress=progress.advance,
         )
     for title, why in report.missing.items():

@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sgela_fast._version import __version__
 from sgela_fast.atomic import write_json
 from sgela_fast.evaluation.config import EvaluationConfig
 
+RESULTS = "cross_view.json"
 SCHEMA = "sgela-fast/cross-view"
 CURVE_SCHEMA = "sgela-fast/label-curve"
 SCHEMA_VERSION = 1
@@ -98,6 +101,26 @@ def as_json(results: list[CrossViewResult], config: EvaluationConfig) -> dict[st
         "settings": asdict(config),
         "stores": [asdict(result) for result in results],
     }
+
+
+def from_json(content: dict[str, Any]) -> list[CrossViewResult]:
+    """The results out of what :func:`as_json` made of them.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing, or the figures of a store are no matrix of its views.
+    """
+    results = []
+    for entry in content["stores"]:
+        kinds = [CrossViewKind(**kind) for kind in entry["kinds"]]
+        count = len(entry["views"])
+        for kind in kinds:
+            figures = np.asarray([*kind.rank1, kind.by_probe_view], np.float64)  # (views + 1, views)
+            if figures.shape != (count + 1, count):
+                raise ValueError(f"{kind.kind} does not have figures of {count} views")
+        results.append(CrossViewResult(**{**entry, "kinds": kinds}))
+    if not all(result.kinds for result in results) or not results:
+        raise ValueError("there are no figures")
+    return results
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from sgela_fast.report.page import Table, evenly
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
 TABLE_POINTS = 16  # rows of a diagram's table
+BAR = 6  # width of an interval's cross-pieces
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Line:
         path: SVG path data.
         style: number of its colour and dash.
         area: whether it is filled down to the axis.
+        bars: SVG path data of the intervals of its points.
     """
 
     label: str
     path: str
     style: int
     area: bool = False
+    bars: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,7 @@ def line_chart(
     log_y: bool = False,
     y_range: tuple[float, float] | None = None,
     styles: Sequence[int] | None = None,
+    intervals: Mapping[str, Mapping[float, Interval]] | None = None,
     note: str = "",
     digits: int = 1,
 ) -> Chart:
@@ -146,6 +152,7 @@ def line_chart(
         log_x, log_y: logarithmic axes.
         y_range: ends of the y axis; by default those of the points.
         styles: number of each line's colour and dash.
+        intervals: label to x to the ends of an interval of y, drawn as a bar.
         note: a sentence below.
         digits: of the table's figures, after the point, or significant ones on a logarithmic axis.
     """
@@ -157,15 +164,28 @@ def line_chart(
     if not every:
         raise ValueError(f"{title}: nothing to draw")
     xs = [x for x, _ in every]
-    low, high = y_range or _ends([y for _, y in every], log_y)
+    ends = intervals or {}
+    drawn_ends = [y for of_line in ends.values() for interval in of_line.values() for y in interval]
+    low, high = y_range or _ends([*(y for _, y in every), *drawn_ends], log_y)
     across = Scale(min(xs), max(xs), LEFT, WIDTH - RIGHT, log_x)
     down = Scale(low, high, HEIGHT - BOTTOM, TOP, log_y)
     drawn = tuple(
-        Line(label, path(thinned(points, log_x), across, down), styles[place] if styles else place)
+        Line(
+            label,
+            path(thinned(points, log_x), across, down),
+            styles[place] if styles else place,
+            # A little aside, for bars of several lines stand at the same places.
+            bars=_bars(ends.get(label, {}), across, down, BAR * (2 * place - len(kept) + 1) / 2),
+        )
         for place, (label, points) in enumerate(kept.items())
     )
     table = _table(
-        title, x_title, kept, log_x, (lambda y: f"{y:.{max(3, digits)}g}") if log_y else f"{{:.{digits}f}}".format
+        title,
+        x_title,
+        kept,
+        log_x,
+        (lambda y: f"{y:.{max(3, digits)}g}") if log_y else f"{{:.{digits}f}}".format,
+        ends,
     )
     return Chart(title, x_title, y_title, across.ticks(), down.ticks(), drawn, table, note=note)
 
@@ -220,6 +240,16 @@ def path(points: Sequence[tuple[float, float]], across: Scale, down: Scale) -> s
     return "M" + "L".join(f"{across(x):.1f} {down(y):.1f}" for x, y in points)
 
 
+def _bars(intervals: Mapping[float, Interval], across: Scale, down: Scale, aside: float) -> str:
+    """SVG path data of upright bars with a cross-piece at either end."""
+    pieces = []
+    for x, (low, high) in intervals.items():
+        at, bottom, top = across(x) + aside, down(low), down(high)
+        ends = "".join(f"M{at - BAR / 2:.1f} {y:.1f}h{BAR}" for y in (bottom, top))
+        pieces.append(f"M{at:.1f} {bottom:.1f}V{top:.1f}{ends}")
+    return "".join(pieces)
+
+
 def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
     low, high = min(values), max(values)
     if log:
@@ -234,8 +264,16 @@ def _table(
     lines: Mapping[str, Sequence[tuple[float, float]]],
     log_x: bool,
     text: Callable[[float], str],
+    intervals: Mapping[str, Mapping[float, Interval]],
 ) -> Table:
-    """Figures of all lines at a few places; a dash where a line has no point there."""
+    """Figures of all lines at a few places, with their intervals; a dash where a line has no point there."""
+
+    def figure(label: str, x: float) -> str:
+        if x not in found[label]:
+            return "–"
+        ends, shown = intervals.get(label, {}).get(x), text(found[label][x])
+        return shown if ends is None else f"{shown} ({text(ends[0])}\u00a0to\u00a0{text(ends[1])})"
+
     found = {label: dict(points) for label, points in lines.items()}
     places = sorted({x for points in found.values() for x in points})
     if log_x and places == [float(n) for n in range(1, len(places) + 1)]:
@@ -243,5 +281,5 @@ def _table(
         places = [float(n) for n in (*wanted, len(places))]
     else:
         places = [places[place] for place in evenly(len(places), TABLE_POINTS)]
-    rows = [(f"{x:.6g}", *("–" if x not in points else text(points[x]) for points in found.values())) for x in places]
+    rows = [(f"{x:.6g}", *(figure(label, x) for label in found)) for x in places]
     return Table(f"{title}: figures", (x_title, *lines), tuple(rows), tuple(range(1, len(lines) + 1)))

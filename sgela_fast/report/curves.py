@@ -17,7 +17,7 @@ from sgela_fast.report.chart import Chart, line_chart
 from sgela_fast.report.config import SERIES, ReportConfig
 from sgela_fast.report.figures import PROTOCOLS, Row, cells_of, rows_of, selection_in_words
 from sgela_fast.report.inputs import Inputs, Results
-from sgela_fast.report.page import Heat, Section, evenly
+from sgela_fast.report.page import Heat, Section, distinct, evenly
 from sgela_fast.reproduction.results import CellResult, ResultsFolder
 from sgela_fast.skeletons.archive import Archive
 
@@ -59,7 +59,7 @@ def _cmc_diagrams(results: Results, rows: Sequence[Row]) -> list[Chart]:
             curves = [curve for cell in row.cells if (curve := _cmc(results, cell, level)) is not None]
             if curves and len({len(curve) for curve in curves}) == 1:
                 curve = 100 * np.mean(curves, axis=0)
-                lines[_distinct(row.first.label, lines)] = [(k, float(y)) for k, y in enumerate(curve, 1)]
+                lines[distinct(row.first.label, lines)] = [(k, float(y)) for k, y in enumerate(curve, 1)]
         if lines:
             persons = max(len(points) for points in lines.values())
             where = f", {first.dataset}" if first.dataset else ""
@@ -101,7 +101,7 @@ def training_curves(inputs: Inputs) -> Section:
     held_out: dict[str, list[tuple[float, float]]] = {}
     attention: dict[str, list[tuple[float, float]]] = {}
     for label, points in _histories(inputs):
-        name = _distinct(label, reconstruction)
+        name = distinct(label, reconstruction)
         reconstruction[name] = [(step, loss) for step, loss, _, _ in points if loss is not None]
         attention[name] = [(step, loss) for step, _, loss, _ in points if loss]
         held_out[name] = [(step, loss) for step, _, _, loss in points if loss is not None]
@@ -217,18 +217,6 @@ def _matrices(value: Any) -> Floats | None:
 
 
 def _heat(caption: str, matrix: Floats) -> Heat:
-    top = matrix.max() or 1.0
-    levels = np.minimum((6 * np.clip(matrix, 0, None) / top).astype(int), 5)
-    cells = tuple(
-        tuple((f"{value:.2f}", int(level)) for value, level in zip(row, of_row, strict=True))
-        for row, of_row in zip(matrix, levels, strict=True)
-    )
-    return Heat(caption, "frame of the window", "step of the decoder", cells)
-
-
-def _distinct(label: str, taken: dict[str, Any]) -> str:
-    return (
-        label
-        if label not in taken
-        else next(name for number in range(2, len(taken) + 3) if (name := f"{label} ({number})") not in taken)
-    )
+    names = tuple(str(place) for place in range(1, len(matrix) + 1))
+    cells = Heat.coloured(matrix, matrix.max() or 1.0, digits=2)
+    return Heat(caption, "frame of the window", "step of the decoder", names, names, cells)

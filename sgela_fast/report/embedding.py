@@ -28,9 +28,11 @@ def embedding_map(inputs: Inputs, config: ReportConfig) -> Section:
     if inputs.store is None:
         return Section("map", title, missing=f"There is no store to draw: {inputs.why_no_store}.")
     store = inputs.store
+    whole = inputs.results.kind == "cross-view"
+    unit = "sequences" if whole else "windows"
     rows = drawn_rows(store, config.points)
     if len(rows) < 3:
-        return Section("map", title, missing=f"{store.path.name} has too few windows to draw; encode more recordings.")
+        return Section("map", title, missing=f"{store.path.name} has too few {unit} to draw; encode more recordings.")
     values = store.values(rows)
     vectors = values.mean(axis=1) if values.ndim == 3 else values  # (N, D)
     finite = np.isfinite(vectors).all(axis=1)
@@ -52,13 +54,13 @@ def embedding_map(inputs: Inputs, config: ReportConfig) -> Section:
             "colour": order[person] % COLOURS if person else COLOURS,
             "shape": order[person] // COLOURS % SHAPES if person else 0,
             "person": order.get(person, -1),
-            "text": f"{recording}, {person or 'nobody named'}, frame {start}",
+            "text": f"{recording}, {person or 'nobody named'}{'' if whole else f', frame {start}'}",
         }
         for (x, y), person, recording, start in zip(placed, persons.tolist(), recordings.tolist(), starts, strict=True)
     ]
     lead = [
-        f"{len(rows):,} of {len(store):,} windows of {store.path.name}, drawn evenly from its recordings; the mean "
-        f"encoding of each as a point, by {method}.",
+        f"{len(rows):,} of {len(store):,} {unit} of {store.path.name}, drawn evenly from its recordings; the "
+        f"{'embedding' if whole else 'mean encoding'} of each as a point, by {method}.",
         "Points of one person share colour and shape"
         + (f"; with {len(names)} persons these repeat" if len(names) > COLOURS * SHAPES else "")
         + ". Point at one, or use the arrow keys in the map, to see its recording; choose a person to bring out.",

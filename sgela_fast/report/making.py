@@ -16,6 +16,15 @@ from sgela_fast.report.page import Section, Table
 
 LIBRARIES = ("torch", "numpy", "pyarrow", "scikit-learn", "Jinja2")
 SETTINGS_ROWS = 120
+RECORDS = {
+    "evaluation": "Evaluation",
+    "reproduction": "Reproduction",
+    "cross-view": "Evaluation",
+    "labels": "Study of few labels",
+}
+SILHOUETTES = ("cross-view", "labels")
+ENVIRONMENT = ("made_by", "versions", "environment", "created", "source")
+SETTINGS = ("settings", "configuration", "budget", "datasets", "model", "parameters", "sequences")
 
 
 def making(inputs: Inputs, config: ReportConfig, created: str) -> Section:
@@ -26,28 +35,28 @@ def making(inputs: Inputs, config: ReportConfig, created: str) -> Section:
         "Python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
     }
+    of_walks = (
+        f"{config.probes} probes of {config.seconds:g} s at {config.rate:g} frames a second, and {FINDINGS} recordings "
+        "for each kind of finding"
+    )
+    of_silhouettes = f"and tables of views and heat maps of {SERIES} stores"
     bounds = (
         f"The page keeps at most {TABLE_ROWS} rows of a table, {SERIES} lines of a diagram with {CURVE_POINTS} points "
-        f"each, {config.points:,} points of the map, {config.probes} probes of {config.seconds:g} s at {config.rate:g} "
-        f"frames a second, and {FINDINGS} recordings for each kind of finding."
+        f"each, {config.points:,} points of the map, "
+        + (of_silhouettes if inputs.results.kind in SILHOUETTES else of_walks)
+        + "."
     )
     parts: list[Any] = [
         Table("This page", ("What", "Version"), tuple(versions.items())),
     ]
-    where = "Evaluation" if inputs.results.kind == "evaluation" else "Reproduction"
-    recorded: dict[str, Any] = {
-        name: head[name] for name in ("versions", "environment", "created", "source") if name in head
-    }
-    settings: dict[str, Any] = {
-        name: head[name] for name in ("settings", "configuration", "budget", "datasets") if name in head
-    }
-    described = (
-        (f"{where}: environment", recorded),
-        (f"{where}: settings", settings),
-    )
-    for caption, content in described:
-        if content:
-            parts.append(Table.bounded(caption, ("Name", "Value"), flat(content), SETTINGS_ROWS))
+    heads = {RECORDS[inputs.results.kind]: head}
+    if inputs.study is not None:
+        heads[RECORDS["labels"]] = inputs.study.content
+    for where, content in heads.items():
+        for what, wanted in (("environment", ENVIRONMENT), ("settings", SETTINGS)):
+            said = {name: content[name] for name in wanted if name in content}
+            if said:
+                parts.append(Table.bounded(f"{where}: {what}", ("Name", "Value"), flat(said), SETTINGS_ROWS))
     if inputs.store is not None:
         names = ("origin", "model_hash", "model", "window", "encoding", "archive", "archive_fingerprint", "made_by")
         kept = {name: inputs.store.info[name] for name in names if name in inputs.store.info}
@@ -59,6 +68,8 @@ def making(inputs: Inputs, config: ReportConfig, created: str) -> Section:
 
 def commands(inputs: Inputs) -> list[str]:
     """The commands that make such results, as far as the files tell."""
+    if inputs.results.kind in SILHOUETTES:
+        return _silhouette_commands(inputs)
     lines = []
     if inputs.store is not None:
         info, store = inputs.store.info, inputs.store.path.name
@@ -94,6 +105,31 @@ def commands(inputs: Inputs) -> list[str]:
         lines.append(_line("sgela-fast", "reproduce", *_data(results.head), "--out", results.path.name))
     extra = [] if inputs.store is None else ["--store", inputs.store.path.name]
     extra += [] if inputs.archive is None else ["--archive", inputs.archive.path.name]
+    lines.append(_line("sgela-fast", "report", results.path.name, *extra, "-o", "report.html"))
+    return lines
+
+
+def _silhouette_commands(inputs: Inputs) -> list[str]:
+    """Training, encoding and evaluation of silhouettes, and the study of few labels."""
+    lines, results, extra = [], inputs.results, []
+    if inputs.store is not None:
+        info, store = inputs.store.info, inputs.store.path.name
+        silhouettes, run = (str(info.get(name, "")).rpartition("/")[2] for name in ("archive", "origin"))
+        lines.append(_line("sgela-fast", "train", silhouettes, "--system", "selfgait", "--out", run))
+        lines.append(_line("sgela-fast", "encode", silhouettes, "--model", run, "--out", store))
+        extra = ["--store", store]
+    if results.kind == "cross-view":
+        stores, protocol = [path.name for path in results.stores], results.views[0].protocol
+        out = ("--protocol", protocol, "--out", results.path.name)
+        lines.append(_line("sgela-fast", "evaluate", *stores, *out))
+    if (study := inputs.study) is not None:
+        shares, given = [row["labels"] for row in study.rows if row["labels"]], []
+        for name, value in {"labels": shares, "seeds": study.seeds, **study.content["settings"]}.items():
+            given += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        lines.append(
+            _line("python", "-m", "benchmarks.selfgait_low_label", "--out", study.path.stem, "--work", "work", *given)
+        )
+        extra += ["--low_label", study.path.name] if results.kind == "cross-view" else []
     lines.append(_line("sgela-fast", "report", results.path.name, *extra, "-o", "report.html"))
     return lines
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,30 @@ class Heat:
         caption: what it shows.
         across: what its columns are.
         down: what its rows are.
+        columns: titles of the columns.
+        rows: titles of the rows.
         cells: rows of (text, level of colour from 0 to 5).
     """
 
     caption: str
     across: str
     down: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
     cells: tuple[tuple[tuple[str, int], ...], ...]
+
+    @staticmethod
+    def coloured(matrix: NDArray[np.float64], top: float, digits: int) -> tuple[tuple[tuple[str, int], ...], ...]:
+        """Cells of a matrix, the darkest at ``top``; a dash where there is no number."""
+        known = np.nan_to_num(matrix, nan=0.0)
+        levels = np.minimum((6 * np.clip(known, 0, None) / top).astype(int), 5)
+        return tuple(
+            tuple(
+                ("–" if np.isnan(value) else f"{value:.{digits}f}", int(level))
+                for value, level in zip(row, of_row, strict=True)
+            )
+            for row, of_row in zip(matrix, levels, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -80,6 +101,15 @@ def in_words(names: Sequence[str]) -> str:
 def per_cent(value: float | None, digits: int = 1) -> str:
     """A figure that is per cent already; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def distinct(label: str, taken: Container[str]) -> str:
+    """The label, with a number where it is taken already."""
+    return (
+        label
+        if label not in taken
+        else next(name for n in itertools.count(2) if (name := f"{label} ({n})") not in taken)
+    )
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgela_fast.benchmarks.selfgait_low_label import interval, main
+from sgela_fast.report.labels import label_curves, read_study
 
 TINY = "--persons 6 --train 4 --views 090 126 --frames 6 --clip 4 --shrink 4 --channels 2 4 4 --bins 1 2 --embedding 4"
 TINY += " --batch_persons 2 --batch_clips 2 --pretrain_steps 1 --finetune_steps 1 --labels 1"
@@ -29,6 +30,9 @@ def test_a_study_is_gone_on_with_and_written(tmp_path: Path, capsys: pytest.Capt
         assert row[kind]["gain"]["mean"] == pytest.approx(
             row[kind]["pretrained"]["mean"] - row[kind]["scratch"]["mean"]
         )
+    study = read_study(tmp_path / "result.json")  # which the page of results draws
+    assert (study.kinds, study.seeds, study.tested) == (["NM", "BG", "CL", "mean"], 1, 2)
+    assert len(label_curves(study).parts) == 5
     assert "| 100% | 4 | " in (tmp_path / "result.md").read_text()
     with pytest.raises(SystemExit, match="holds a study with other settings"):
         main([*arguments, "--frames", "7"])

@@ -67,6 +67,27 @@ def test_config_yaml_of_a_run_trains_the_same_again(silhouettes: str, tmp_path: 
     assert load_selfgait(one).model_hash == load_selfgait(other).model_hash
 
 
+def test_from_drawn_silhouettes_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    pytest.importorskip("jinja2", reason="Jinja2 is not installed")
+    monkeypatch.chdir(tmp_path)
+    drawn = ["--views", "036,090", "--conditions", "nm-01,nm-05,cl-01", "--render.persons", "3"]
+    assert main(["silhouettes", "render", "drawn", *drawn, "--render.frames", "6"]) == 0
+    assert train("drawn", Path("pre"), *SIZES, *STEPS) == 0
+    assert train("drawn", Path("fine"), *STEPS, "--from", "pre", "--selfgait_training.persons", "2") == 0
+    assert main(["encode", "drawn", "--model", "fine", "--out", "embeddings", "--encoding.device", "cpu"]) == 0
+    assert main(["evaluate", "embeddings", "--protocol", "casia-b", "--out", "views", "--resamples", "20"]) == 0
+    assert main(["report", "views", "-o", "views.html", "--projection", "pca"]) == 0
+    content = json.loads(Path("views/cross_view.json").read_text())
+    page = Path("views.html").read_text()
+    for kind in content["stores"][0]["kinds"]:
+        assert kind["kind"] in ("NM", "CL")
+        for value in kind["by_probe_view"]:
+            assert f'<td class="number">{100 * value:.1f}</td>' in page
+    assert "18 of 18 sequences of embeddings" in page
+    assert "Spread of the embeddings" in page  # the run that the store names is found, and its training drawn
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

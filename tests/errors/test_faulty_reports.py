@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sgela_fast.evaluation.config import EvaluationConfig
+from sgela_fast.evaluation.cross_view_results import CrossViewKind, CrossViewResult, as_json
 from sgela_fast.reproduction.results import CellResult, ResultsFolder
 
 Complains = Callable[..., None]
@@ -55,6 +57,41 @@ def test_pipeline_that_has_no_figures_yet(complains: Complains) -> None:
     Path("results").mkdir()
     Path("results/pipeline.json").write_text("{}")
     complains("report", "results")
+
+
+def across_views() -> None:
+    """Results of silhouettes in ``views``."""
+    Path("views").mkdir()
+    kind = CrossViewKind("NM", 2, 0, [[1.0]], [None], None, 1.0, None)
+    result = CrossViewResult("casia-b", "embeddings", 2, 8, 1, "wrong", False, ["090"], [kind])
+    Path("views/cross_view.json").write_text(json.dumps(as_json([result], EvaluationConfig(protocol="casia-b"))))
+
+
+def test_results_across_views_cut_off(inputs: Any, complains: Complains) -> None:
+    across_views()
+    inputs.cut("views/cross_view.json")
+    complains("report", "views")
+
+
+def test_results_of_two_kinds(complains: Complains) -> None:
+    across_views()
+    Path("views/results.json").write_text("{}")
+    complains("report", "views")
+
+
+def test_archive_beside_silhouettes(complains: Complains) -> None:
+    across_views()
+    complains("report", "views", "--archive", "walks.sga")
+
+
+def test_another_file_than_a_study(complains: Complains) -> None:
+    Path("study.json").write_text('{"rows": []}')
+    complains("report", "study.json")
+
+
+def test_study_that_does_not_exist(complains: Complains) -> None:
+    across_views()
+    complains("report", "views", "--low_label", "study.json")
 
 
 def test_archive_of_another_store(inputs: Any, complains: Complains) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from sgela_fast.atomic import write_json
 from sgela_fast.encoding.store_writer import StoreWriter
 from sgela_fast.evaluation.config import EvaluationConfig, RecognitionConfig
+from sgela_fast.evaluation.cross_view_results import CrossViewKind, CrossViewResult, as_json
 from sgela_fast.evaluation.evaluate import evaluate
 from sgela_fast.evaluation.probes import Probes
 from sgela_fast.report.config import ReportConfig
@@ -23,6 +26,7 @@ PERSONS, WALKS, FRAMES = 5, 4, 6
 # Names are other people's text: none of these may become markup, script or a broken page.
 NASTY = "<script>window.harmed = 1</script>"
 NASTY_PERSON = '"><img src=x onerror="window.harmed=1">\u2028</script><!--'
+NASTY_STORE = "<img src=x onerror='window.harmed=1'>"
 SMALL = ReportConfig(projection="pca", points=120, probes=4, seconds=1.0, rate=10.0, queries=60)
 
 
@@ -165,4 +169,84 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "created": "today",
         }
     )
+    return folder
+
+
+def cross_view_content(stores: Path, views: tuple[str, ...] = ("000", "090", "180")) -> dict[str, Any]:
+    """An evaluation across views of two stores, one of a name that is markup, as ``evaluate`` writes it."""
+    generator = np.random.default_rng(0)
+    results = []
+    for name in ("embeddings", NASTY_STORE):
+        kinds = []
+        for kind in ("NM", "BG", "CL"):
+            rank1: list[list[float | None]] = generator.uniform(0.2, 0.9, (len(views), len(views))).round(3).tolist()
+            rank1[0][-1] = None
+            others = [
+                [cell for at, cell in enumerate(row) if at != place and cell is not None]
+                for place, row in enumerate(rank1)
+            ]
+            by_view: list[float | None] = [float(np.mean(row)) for row in others]
+            mean = float(np.mean([value for value in by_view if value is not None]))
+            interval = (mean - 0.05, mean + 0.05)
+            kinds.append(CrossViewKind(kind, 30, 2, rank1, by_view, mean, 0.95, interval))
+        results.append(CrossViewResult("casia-b", str(stores / name), 10, 120, 3, "wrong", False, list(views), kinds))
+    return as_json(results, EvaluationConfig(protocol="casia-b"))
+
+
+def study_content() -> dict[str, Any]:
+    """A study of few labels as ``benchmarks/selfgait_low_label.py`` writes it."""
+    rows = []
+    for place, labels in enumerate((0.0, 0.1, 0.5, 1.0)):
+        row: dict[str, Any] = {"labels": labels, "persons": round(60 * labels)}
+        for step, kind in enumerate(("NM", "BG", "CL", "mean")):
+            scratch = 0.2 + 0.2 * place - 0.02 * step
+            row[kind] = {
+                "scratch": {"mean": scratch, "half": 0.3},
+                "pretrained": {"mean": scratch + 0.1, "half": 0.05},
+                "gain": {"mean": 0.1, "half": 0.02 if labels > 0.1 else 0.15},
+            }
+        rows.append(row)
+    cells = [
+        {"cell": f"pretrained-0-seed{seed}", "origin": "pretrained", "labels": 0.0, "seed": seed}
+        | {"training": {"spread": 0.8}, "seconds": 1.0}
+        for seed in range(3)
+    ]
+    settings = {"persons": 90, "train": 60, "views": ["036", "090"], "clip": 8, "norm": "strip"}
+    return {
+        "environment": {"cpu": "a processor", "python": "3.11"},
+        "settings": settings,
+        "model": {"height": 32, "width": 22},
+        "parameters": 12345,
+        "sequences": {"trained_on": 1200, "tested": 600},
+        "rows": rows,
+        "cells": cells,
+    }
+
+
+@pytest.fixture(scope="session")
+def silhouettes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``embeddings`` (a store), ``views`` (its evaluation) and ``study.json``."""
+    folder = tmp_path_factory.mktemp("silhouettes")
+    generator = np.random.default_rng(0)
+    info = {"pooling": "max", "dtype": "float32", "frames": 5, "dim": 6, "strips": 3, "channels": 2}
+    info |= {"origin": "run folder runs/fine", "archive": "sets/drawn", "model_hash": "none", "system": "selfgait"}
+    writer = StoreWriter(folder / "embeddings", info)
+    names = [(person, view) for person in (NASTY_PERSON, "002", "003") for view in ("000", "090", "180")]
+    count = len(names)
+    writer.add(
+        generator.normal(size=(count, 6)).astype(np.float32),
+        {
+            "recording": [f"{person}/nm-01/{view}" for person, view in names],
+            "person": [person for person, _ in names],
+            "window_start": [0] * count,
+            "frames": [5] * count,
+            "valid": [True] * count,
+            "condition": ["nm-01"] * count,
+            "view": [view for _, view in names],
+        },
+    )
+    writer.finish()
+    (folder / "views").mkdir()
+    write_json(folder / "views" / "cross_view.json", cross_view_content(folder))
+    write_json(folder / "study.json", study_content())
     return folder

@@ -356,6 +356,24 @@ def test_nothing_but_wide_tables_scrolls_sideways(browser: Any, width: int) -> N
     assert not outside
 
 
+def test_the_page_of_silhouettes_is_readable_in_light_and_dark_and_on_a_phone(chromium: Any, silhouettes: Path) -> None:
+    study = silhouettes / "study.json"
+    page = write_report(silhouettes / "views", silhouettes / "shown.html", SMALL, low_label=study).path
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    resize(chromium, 360)
+    chromium.get(page.as_uri())
+    assert chromium.get_log("browser") == []
+    assert chromium.execute_script("return window.harmed") is None
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 360
+    assert chromium.execute_script("return document.querySelectorAll('.chart .bars').length") == 8
+    for scheme in ("light", "dark"):
+        prefer(chromium, prefers_color_scheme=scheme)
+        seen, faint = chromium.execute_script(FAINT)
+        assert seen > 200
+        assert not faint
+        assert chromium.execute_script(SHAPES)[1] >= 3
+
+
 def test_walks_are_still_pictures_on_paper_and_the_paper_is_white(browser: Any) -> None:
     shown = "return document.querySelector('{}').checkVisibility()"
     assert browser.execute_script(shown.format("#player"))
