@@ -41,7 +41,7 @@ def view_summary(results: Results) -> list[str]:
     """Means, chance, the easiest and the hardest view of each store, and what its figures do not say."""
     sentences = []
     for view in results.views:
-        means = in_words([f"{_kind(kind)} {_mean(kind)} %" for kind in view.kinds])
+        means = in_words([f"{_kind(kind)} {_mean(kind)} %".strip() for kind in view.kinds])
         sentences.append(
             f"{_name(view)}, protocol {view.protocol}: mean Rank-1 over {len(view.views)} probe views, identical views "
             f"left out, is {means}; {view.subjects:,} subjects, guessing about {100 / view.subjects:.1f} %."
@@ -75,22 +75,26 @@ def view_tables(results: Results) -> Section:
             "labels). Figures of the usual split, 74 subjects and 50 others, are not comparable with them either."
         )
     kinds = [kind.kind for kind in first.kinds]
-    head = ("Method", "Data", "Split", *map(_title, kinds))
+    head = ("Method", *map(_title, kinds), "Data", "Split")
     rows = [
         (
             _name(view),
+            *(_cell(view, kind) for kind in kinds),
             f"{view.subjects:,} subjects of this evaluation",
             OUR_SPLIT,
-            *(_cell(view, kind) for kind in kinds),
         )
         for view in results.views
     ]
     rows += [
-        (method, f"{DATA[protocol]}, published", split, *(per_cent(figures.get(kind)) for kind in kinds))
+        (method, *(per_cent(figures.get(kind)) for kind in kinds), f"{DATA[protocol]}, published", split)
         for method, split, figures in PUBLISHED[protocol]
     ]
     means = Table.bounded(
-        "Mean Rank-1 without identical views, beside published figures; per cent", head, rows, TABLE_ROWS, (3, 4, 5)
+        "Mean Rank-1 without identical views, beside published figures; per cent",
+        head,
+        rows,
+        TABLE_ROWS,
+        range(1, 1 + len(kinds)),
     )
     return Section("tables", "Rank-1 across views", tuple(lead), parts=(means, *map(_by_view, results.views[:SERIES])))
 
