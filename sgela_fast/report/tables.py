@@ -87,7 +87,7 @@ def claims(results: Results) -> Section:
         "(two-sided, not corrected for the number of claims) come from resampling and flipping persons; they say "
         "nothing of other seeds of training. A claim is decided where its interval leaves out 0, p is at most 0.05 and "
         "all runs agree; one of transfer where its interval lies within 3 points, or beyond.",
-        "A verdict is about these recordings and this much training.",
+        "A verdict is about these recordings and this much training; where there is one run, another seed may turn it.",
     )
     head = ("Claim", "Verdict", "Data set", "Protocol", "Ours", "Difference", "p", "Runs", "Published")
     table = Table.bounded("Claims", head, [_claim(item) for item in found], TABLE_ROWS, range(4, 9))
@@ -100,6 +100,8 @@ def _claim(item: dict[str, Any]) -> list[str]:
     if ends:
         difference += f" ({ends[0]:+.1f}\u00a0to\u00a0{ends[1]:+.1f})"
     note = item.get("note")
+    if len(item["differences"]) == 1:  # told above the table for all of them
+        note = None
     return [
         f"{item['statement']} ({note})" if note else str(item["statement"]),
         str(item["verdict"]),
@@ -140,8 +142,10 @@ def summary(results: Results) -> tuple[str, ...]:
     judged = results.head.get("claims")
     if judged:
         sentences.append(f"{_verdicts(judged)}.")
-    notes = list(dict.fromkeys(note for row in rows for cell in row.cells for note in cell.notes))
-    sentences += [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes[:6] if note]
+    # Rows have notes of their own about how each was fitted; here stand those that no single row is about.
+    if results.kind != "reproduction":
+        notes = list(dict.fromkeys(note for row in rows for cell in row.cells for note in cell.notes))
+        sentences += [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in notes[:6] if note]
     return tuple(sentences)
 
 
@@ -186,8 +190,13 @@ def _in_printed_order(rows: list[Row], results: Results) -> list[Row]:
 
 
 def _only_published(rows: Sequence[Row], results: Results) -> list[dict[str, str]]:
-    """Methods of Table 1 that were not run, with the figures that are printed for a data set of these rows."""
-    lines = []
+    """Methods of Table 1 that were not run, with the figures that are printed for a data set of these rows.
+
+    They were printed for protocol C, so a table of protocol G lists none.
+    """
+    lines: list[dict[str, str]] = []
+    if any(row.first.protocol == "G" for row in rows):
+        return lines
     for dataset in dict.fromkeys(row.first.dataset for row in rows):
         there = {row.first.row for row in rows if row.first.dataset == dataset}
         for item in _printed(results, "1"):

@@ -144,14 +144,19 @@ def test_published_figures_stand_beside_ours_with_their_data_set(made: Path) -> 
 
 def test_methods_that_were_not_run_stand_in_table_1_with_their_printed_figures(tmp_path: Path) -> None:
     folder = ResultsFolder(tmp_path)
-    folder.append([CellResult("c", "1", "ours", "Ours", "biwi", protocol="G", figures={"rank1": 50.0})])
+    cells = [
+        CellResult(protocol, "1", "ours", "Ours", "biwi", protocol=protocol, figures={"rank1": 50.0})
+        for protocol in ("C", "G")
+    ]
+    folder.append(cells)
     printed = [
         {"row": "gei", "label": "Gait Energy Image", "rank1": {"BIWI": 21.4, "KGBD": None}, "nauc": {"BIWI": 73.2}},
         {"row": "ours", "label": "Ours", "rank1": {"BIWI": 59.1}, "nauc": {"BIWI": 86.5}},
     ]
     folder.write_index({"published": {"table1": printed}})
-    (table,) = tables(read_results(tmp_path)).parts
+    table, gallery = tables(read_results(tmp_path)).parts
     assert [row[0] for row in table.rows] == ["Ours", "Gait Energy Image (not run)"]
+    assert [row[0] for row in gallery.rows] == ["Ours"]  # they were printed for protocol C
     column = table.head.index("Rank-1 published")
     assert table.rows[1][column] == "21.4"
     assert table.rows[1][table.head.index("Rank-1")] == "–"
