@@ -139,15 +139,11 @@ def why_not_fused(device: str, dtype: torch.dtype, gates: int = 2, reduce: Reduc
 
 
 def _use_fused(features: Tensor, gates: int, reduce: Reduction, backend: Backend) -> bool:
-    if backend == "reference":
-        return False
     device = features.device.type
     missing = why_not_fused(device, features.dtype, gates, reduce)
     if missing is None and torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling():
         missing = "torch.func's transforms do not reach it"
-    if backend == "fused" and missing is not None:
-        raise RuntimeError(f"gated_temporal_pooling cannot run fused: {missing}, or use backend='reference'")
-    return missing is None and (backend == "fused" or device in _PROVEN)
+    return _library.chooses_fused("gated_temporal_pooling", backend, missing, device in _PROVEN)
 
 
 def _fake_forward(
