@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from sgela_fast.atomic import make_folder, write_json
@@ -26,9 +21,11 @@ from sgela_fast.reproduction.encoders import Encoders
 from sgela_fast.reproduction.leaks import look_for_leaks
 from sgela_fast.reproduction.measure import STORES, Measured
 from sgela_fast.reproduction.results import FAILURES, INDEX, CellResult, ResultsFolder
+from sgela_fast.reproduction.stores import KeptStores
 from sgela_fast.reproduction.tables import make_tables, write_tables
 from sgela_fast.reproduction.workers import Bench, Ended, InProcess, Processes
 from sgela_fast.skeletons.config import WalkerConfig
+from sgela_fast.stopping import terminable
 
 LOCK = ".lock"
 _REPLICAS = 5  # tier of cells from which on encoders do not share the budget's steps
@@ -144,7 +141,7 @@ class Runner:
         self.failed: dict[str, str] = {}
         self._broken: dict[Part, str] = {}
         self._ready: set[EncoderSpec] = set()
-        self._stores: set[StoreSpec] = set()
+        self._stores = KeptStores(out / STORES, self.job.keep_stores, self.job.stores_gb)
         self.costs = Costs(
             {data.name: data for data in self.data},
             replace(self.config.window, stride=self.config.encoding.stride or self.config.window.stride),
@@ -157,12 +154,13 @@ class Runner:
     @property
     def pending(self) -> list[Cell]:
         """Cells that are neither done nor failed."""
-        return [cell for cell in self.cells if not {cell.result.cell} & (self.results.keys() | self.failed.keys())]
+        ended = self.results.keys() | self.failed.keys()
+        return [cell for cell in self.cells if cell.result.cell not in ended]
 
     def outlook(self) -> list[Outlook]:
         """What is still to be done, in order; nothing is changed but for data sets that had to be converted."""
         self._look_around()
-        made: set[Part] = {*self._ready, *self._stores}
+        made: set[Part] = {*self._ready, *self._stores.made}
         elsewhere = {spec for spec in self._specs() if self.encoders.is_elsewhere(spec)} - made
         found, until = [], 0.0
         for work, cells in self._works():
@@ -185,7 +183,7 @@ class Runner:
         """Do what is still to be done."""
         make_folder(self.out)
         taken = f"another process is reproducing into {self.out}; wait for it or choose another --out"
-        with exclusive(self.out / LOCK, taken), _terminable():
+        with exclusive(self.out / LOCK, taken), terminable():
             self._save()
             for remark in self.encoders.adopt(self._specs()):
                 self.announce(remark)
@@ -266,7 +264,7 @@ class Runner:
             return 0
         self.costs.observe(part, ended.seconds)
         if isinstance(part, StoreSpec):
-            self._stores.add(part)
+            self._stores.made.add(part)
             return 0
         return self._enter(part, ended.result, ended.seconds)
 
@@ -322,7 +320,7 @@ class Runner:
     def _chain(self, work: Work, everything: bool = False) -> list[Part]:
         """What has to be done for ``work``, itself last; what is there is left out unless ``everything``."""
         parts: list[Part] = []
-        stored = work.store is not None and work.store in self._stores
+        stored = work.store is not None and work.store in self._stores.made
         if work.needs is not None and (everything or (work.needs not in self._ready and not stored)):
             parts.append(work.needs)
         if work.store is not None and (everything or not stored):
@@ -348,41 +346,22 @@ class Runner:
     def _look_around(self) -> None:
         """Find encoders and encodings that earlier runs left."""
         self._ready = {spec for spec in self._specs() if self.encoders.ready(spec)}
-        wanted = {cell.work.store for cell in self.pending if cell.work.store is not None}
-        self._stores = {store for store in wanted if (self._store_path(store) / "store.json").exists()}
-
-    def _store_path(self, store: StoreSpec) -> Path:
-        return self.out / STORES / store.name
+        self._stores.find({cell.work.store for cell in self.pending if cell.work.store is not None})
 
     def _tidy(self, running: Sequence[Part] = ()) -> None:
         """Delete encodings that no cell needs any more."""
-        if self.job.keep_stores:
-            return
         needed = {work.store for work, _ in self._works()} | {
             part.store if isinstance(part, Work) else part for part in running
         }
-        keep = {store.name for store in needed if isinstance(store, StoreSpec)}
-        folder = self.out / STORES
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if path.name not in keep:
-                shutil.rmtree(path, ignore_errors=True)
-        self._stores = {store for store in self._stores if store.name in keep}
+        self._stores.tidy(store for store in needed if isinstance(store, StoreSpec))
 
     def _make_room(self, running: Sequence[Part]) -> None:
         """Delete the encodings that are needed last, where all of them would take too much room."""
-        if self.job.keep_stores:
-            return
         in_use = {part.store for part in running if isinstance(part, Work)}
-        by_need = [work.store for work, _ in self._works() if work.store in self._stores]
-        order = list(dict.fromkeys(store for store in by_need if store not in in_use))
-        while order and self._stored_bytes() > self.job.stores_gb * (1 << 30):
-            last = order.pop()
-            assert last is not None
-            shutil.rmtree(self._store_path(last), ignore_errors=True)
-            self._stores.discard(last)
-
-    def _stored_bytes(self) -> int:
-        return sum(path.stat().st_size for path in (self.out / STORES).rglob("*") if path.is_file())
+        by_need = [work.store for work, _ in self._works() if work.store in self._stores.made]
+        self._stores.make_room(
+            list(dict.fromkeys(store for store in by_need if store is not None and store not in in_use))
+        )
 
     def _decide_steps(self) -> int:
         """Steps of all encoders, so that they can be compared; 0 for the epochs of the settings.
@@ -461,20 +440,3 @@ def _two_digits(number: int) -> int:
     """Rounded down to two significant digits: nobody remembers 3,187 steps."""
     scale = 10 ** max(0, len(str(number)) - 2)
     return number // scale * scale
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
