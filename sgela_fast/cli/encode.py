@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sgela_fast.encoding.config import EncodingConfig, EngineConfig
@@ -11,6 +12,8 @@ from sgela_fast.models.config import Variant
 from sgela_fast.skeletons.config import WindowConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jsonargparse import ArgumentParser, Namespace
 
     from sgela_fast.encoding.encode import EncodingResult, Estimate
@@ -38,15 +41,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     """Encode and print what is in the store."""
-    from sgela_fast.cli.progress import Progress
-    from sgela_fast.encoding.encode import encode, estimate, open_encoder
+    from sgela_fast.encoding.encode import encode, estimate, open_encoder, require_one_model
     from sgela_fast.skeletons.archive import Archive
 
     config = EncodingConfig(**vars(args.encoding))
     window = WindowConfig(**vars(args.window))
     engine = EngineConfig(args.engine, args.workers, args.cpus, args.gpus, args.address)
-    if bool(args.model) == bool(args.untrained):
-        raise ConfigError("give either --model RUN or --untrained VARIANT")
+    require_one_model(args.model, args.untrained)
     if args.model and window != WindowConfig():
         raise ConfigError("window settings are for --untrained; a run has its own, and --encoding.stride changes them")
     if args.model and _reads_silhouettes(args.model):
@@ -60,19 +61,8 @@ def run(args: Namespace) -> None:
     if args.dry_run:
         _print_estimate(estimate(archive, encoder, config))
         return
-    with Progress("Encoding", total=len(archive), unit="recordings") as progress:
-        result = encode(
-            archive,
-            encoder,
-            args.out,
-            config,
-            resume=args.resume,
-            strict=args.strict,
-            engine=engine,
-            progress=progress.advance,
-            planned=progress.plan,
-        )
-    _print_result(result, config)
+    job = partial(encode, archive, encoder, args.out, config, engine=engine)
+    _print_result(_carry_out(job, len(archive), "recordings", args), config)
 
 
 def _reads_silhouettes(run: str) -> bool:
@@ -86,7 +76,6 @@ def _reads_silhouettes(run: str) -> bool:
 
 def _encode_silhouettes(args: Namespace, config: EncodingConfig, engine: EngineConfig) -> None:
     """Encode sequences of silhouettes and print what is in the store."""
-    from sgela_fast.cli.progress import Progress
     from sgela_fast.encoding.silhouettes import SilhouetteEncoder, encode_silhouettes
     from sgela_fast.silhouettes.dataset import SilhouetteSet
 
@@ -97,22 +86,20 @@ def _encode_silhouettes(args: Namespace, config: EncodingConfig, engine: EngineC
     choice = encoder.model.choice
     print(f"encoder: {encoder.origin}; device: {encoder.device} ({config.device})", file=sys.stderr)
     print(f"backend {choice.name} ({choice.reason})", file=sys.stderr)
-    with Progress("Encoding", total=len(silhouettes), unit="sequences") as progress:
-        result = encode_silhouettes(
-            silhouettes,
-            encoder,
-            args.out,
-            config,
-            resume=args.resume,
-            strict=args.strict,
-            engine=engine,
-            progress=progress.advance,
-            planned=progress.plan,
-        )
+    job = partial(encode_silhouettes, silhouettes, encoder, args.out, config, engine=engine)
+    result = _carry_out(job, len(silhouettes), "sequences", args)
     print(f"store       {result.store.path}")
     strips = f"{encoder.model.config.strips} strips x {encoder.model.config.embedding} channels"
     print(f"sequences   {len(result.store):,} of {strips} {result.store.info['dtype']}")
-    _print_left_out(result)
+    _print_rest(result, "sequences", "sequences")
+
+
+def _carry_out(job: Callable[..., EncodingResult], total: int, unit: str, args: Namespace) -> EncodingResult:
+    """Run a job over ``total`` of what ``unit`` says, as the command line asks."""
+    from sgela_fast.cli.progress import Progress
+
+    with Progress("Encoding", total=total, unit=unit) as progress:
+        return job(resume=args.resume, strict=args.strict, progress=progress.advance, planned=progress.plan)
 
 
 def _print_estimate(found: Estimate) -> None:
@@ -130,17 +117,18 @@ def _print_result(result: EncodingResult, config: EncodingConfig) -> None:
     print(f"store       {store.path}")
     print(f"windows     {len(store):,} of {shape} {store.info['dtype']}, {store.feature}")
     print(f"lost joints {result.invalid:,} windows {'left out' if config.drop_invalid else 'marked not valid'}")
-    _print_left_out(result)
+    _print_rest(result, "recordings", "windows")
 
 
-def _print_left_out(result: EncodingResult) -> None:
+def _print_rest(result: EncodingResult, read: str, encoded: str) -> None:
+    """What was left out of what was ``read``, and how fast the others were ``encoded``; both in the plural."""
     if result.short:
-        print(f"too short   {len(result.short):,} recordings, such as {result.short[0]}")
+        print(f"too short   {len(result.short):,} {read}, such as {result.short[0]}")
     if result.quarantined:
-        print(f"quarantined {len(result.quarantined):,} recordings, such as {result.quarantined[0]}")
+        print(f"quarantined {len(result.quarantined):,} {read}, such as {result.quarantined[0]}")
     if result.windows:
         rate = result.windows / result.seconds.total if result.seconds.total else 0.0
-        print(f"time        {_duration(result.seconds.total)}, {rate:,.0f} windows/s")
+        print(f"time        {_duration(result.seconds.total)}, {rate:,.0f} {encoded}/s")
 
 
 def _duration(seconds: float) -> str:

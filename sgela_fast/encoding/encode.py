@@ -21,7 +21,7 @@ from sgela_fast.skeletons.archive import Archive
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.windows import warn_if_not_centered
 
-__all__ = ["Advance", "EncodingResult", "Estimate", "encode", "estimate", "open_encoder"]
+__all__ = ["Advance", "EncodingResult", "Estimate", "encode", "estimate", "open_encoder", "require_one_model"]
 
 SAMPLE_SECONDS = 2.0
 
@@ -138,11 +138,11 @@ def open_encoder(
         ConfigError: both or neither are asked for, or the device or precision is not there.
         CheckpointError: the run folder is damaged.
     """
+    require_one_model(run, untrained)
     device = choose_device(config.device, "encoding.device")
-    if run is not None and untrained is None:
+    if untrained is None:
+        assert run is not None
         return Encoder.load(run, config.backend, device, precision=config.precision)
-    if untrained is None or run is not None:
-        raise ConfigError("give either --model RUN or --untrained VARIANT")
     return Encoder.untrained(
         untrained,
         archive.layout,
@@ -152,6 +152,16 @@ def open_encoder(
         device=device,
         precision=config.precision,
     )
+
+
+def require_one_model(run: str | Path | None, untrained: Variant | None) -> None:
+    """Refuse what names no model, or two.
+
+    Raises:
+        ConfigError: both or neither are given.
+    """
+    if bool(run) == bool(untrained):
+        raise ConfigError("give either --model RUN or --untrained VARIANT")
 
 
 def _archive_work(

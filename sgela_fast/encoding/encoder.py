@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Unpack, overload
+from typing import Any, ClassVar, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -65,6 +65,8 @@ class Encoder:
         trained_on: ``archive_fingerprint``, ``split`` and ``train_value`` of the training; empty for fresh weights,
             ``None`` where it is not known, as of imported ones.
     """
+
+    unit: ClassVar[str] = "windows"
 
     model: SGELA
     window: WindowConfig

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class SilhouetteEncoder:
         model_hash: SHA-256 of the weights.
         origin: where the weights come from, in words.
     """
+
+    unit: ClassVar[str] = "sequences"
 
     model: SelfGait
     window: ClipConfig

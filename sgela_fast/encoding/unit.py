@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +61,13 @@ class SequenceSource(Protocol):
 
 
 class SequenceEncoder(Protocol):
-    """What encodes them: :class:`~sgela_fast.encoding.encoder.Encoder`, or that of silhouettes."""
+    """What encodes them: :class:`~sgela_fast.encoding.encoder.Encoder`, or that of silhouettes.
+
+    Attributes:
+        unit: what a row of the store stands for, in the plural.
+    """
+
+    unit: ClassVar[str]
 
     @property
     def device(self) -> torch.device:

@@ -189,6 +189,7 @@ class _Report:
     ) -> None:
         self.receipts = dict(before)
         self.windows = 0
+        self._unit = work.encoder.unit
         self._faults = sum(map(_faults, before.values()))
         self._progress, self._begun = progress, time.monotonic()
         if planned is not None:
@@ -203,7 +204,7 @@ class _Report:
         self.windows += windows
         if self._progress is not None:
             rate = self.windows / max(time.monotonic() - self._begun, 1e-9)
-            note = f"{rate:,.0f} windows/s" + (f", {self._faults:,} quarantined" if self._faults else "")
+            note = f"{rate:,.0f} {self._unit}/s" + (f", {self._faults:,} quarantined" if self._faults else "")
             self._progress(recordings, note=note)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,10 @@ def test_encode_sees_by_the_run_that_it_reads_silhouettes(
     assert train(silhouettes, tmp_path / "run", *SIZES, *STEPS) == 0
     command = ["encode", silhouettes, "--model", run, "--out", str(store), "--encoding.device", "cpu"]
     assert main(command) == 0
-    assert "sequences   48 of 3 strips x 6 channels float32" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "sequences   48 of 3 strips x 6 channels float32" in printed
+    assert re.search(r"time .* sequences/s", printed)
+    assert "window" not in printed
     assert Store(store).table["view"].to_pylist()[:2] == ["000", "090"]
     assert main([*command, "--dry-run"]) == 2
     assert "--dry-run is for skeletons" in capsys.readouterr().err

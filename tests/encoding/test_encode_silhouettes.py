@@ -65,6 +65,7 @@ def test_an_interrupted_job_is_gone_on_with_to_the_same_bytes(
 
     def stop_halfway(units: int = 1, *, note: str = "") -> None:
         nonlocal done
+        assert note.endswith(" sequences/s")
         done += units
         if done >= 28:
             raise KeyboardInterrupt
