@@ -20,7 +20,8 @@ from sgela_fast.training.config import Preset, TrainingConfig
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from sgela_fast.reproduction.runner import Outlook, Report
+    from sgela_fast.reproduction.agenda import Outlook
+    from sgela_fast.reproduction.runner import Report
     from sgela_fast.reproduction.tables import Table
 
 _DEFAULT = ReproductionConfig.tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from sgela_fast.baselines.config import BaselineConfig
@@ -78,6 +78,15 @@ class ReproductionConfig:
                 raise ConfigError(f"{name} is {list(getattr(self, name))}; its numbers must be at least {least}")
         for name in ("splits", "tables", "seeds", "protocols", "selections", "frames", "ranges"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def with_threads(self, threads: int) -> ReproductionConfig:
+        """The same with so many threads in every part."""
+        return replace(
+            self,
+            training=replace(self.training, threads=threads),
+            encoding=replace(self.encoding, threads=threads),
+            evaluation=replace(self.evaluation, threads=threads),
+        )
 
     def _require_distinct(self, name: str) -> None:
         values = tuple(getattr(self, name))

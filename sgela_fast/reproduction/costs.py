@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from sgela_fast.reproduction.cells import EncoderSpec, StoreSpec, Work
+from sgela_fast.reproduction.cells import Cell, EncoderSpec, StoreSpec, Work
 from sgela_fast.reproduction.datasets import DataSet
+from sgela_fast.reproduction.results import CellResult
 from sgela_fast.skeletons.config import WindowConfig
 
 Part = EncoderSpec | StoreSpec | Work
@@ -52,6 +53,19 @@ class Costs:
         amount = self._units(part) if units is None else units
         if amount > 0 and seconds > 0:
             self._rates.setdefault(self._kind(part), []).append(seconds / amount)
+
+    def learn(self, cells: Iterable[Cell], results: Mapping[str, CellResult]) -> None:
+        """Note what earlier runs measured: ``results`` by the names of their cells."""
+        seen: set[Work] = set()
+        for cell in cells:
+            done = results.get(cell.result.cell)
+            if done is None or cell.work in seen:
+                continue
+            seen.add(cell.work)
+            self.observe(cell.work, done.seconds)
+            if cell.work.needs and done.training and "adopted_from" not in done.training:
+                units = done.training["steps"] * cell.work.needs.frames
+                self.observe(cell.work.needs, done.training["seconds"], units)
 
     def estimate(self, part: Part) -> float:
         """Seconds that a part will take."""
