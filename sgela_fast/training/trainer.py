@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from sgela_fast.checkpoints.run_folder import WEIGHTS, save_weights, write_info, write_run
 from sgela_fast.errors import ConfigError, DataError, DivergenceError, Interrupted, SgelaError
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.device import choose_device
@@ -21,11 +19,11 @@ from sgela_fast.skeletons.archive import Archive, Row
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.stopping import StopRequest
 from sgela_fast.training.batches import Order, Windows, load_windows, split_rows
-from sgela_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from sgela_fast.training.claim import check_free, check_same, claimed, fit_model
 from sgela_fast.training.config import TrainingConfig
+from sgela_fast.training.journal import Journal
 from sgela_fast.training.launch import this_process
-from sgela_fast.training.monitor import Monitor, require_tensorboard
+from sgela_fast.training.monitor import require_tensorboard
 from sgela_fast.training.optimiser import build_optimiser, build_scaler
 from sgela_fast.training.ranks import SaidElsewhereError, check_shares, joined
 from sgela_fast.training.step import Stepper
@@ -149,7 +147,7 @@ class _Job:
             # Before the first collective call: a process that finds a fault must not leave the others waiting.
             self.ranks.settle(error)
             assert plan is not None
-            planned(self.state["step"], plan.total)
+            planned(self.journal.step, plan.total)
             self.stepper = Stepper(
                 self.model, self.ranks.wrap(self.model), self.optimiser, self.scaler, self.training, self.ranks
             )
@@ -165,13 +163,14 @@ class _Job:
                     raise
                 raise SaidElsewhereError(str(caught), caught.exit_code) from None
             if self.ranks.leads:
-                self._finish(ended)
-        last = self.monitor.history[-1] if self.monitor.history else {}
+                self.journal.finish(ended, self.window)
+        history = self.journal.monitor.history
+        last = history[-1] if history else {}
         return TrainingResult(
             run=self.out,
             state=ended,
-            step=self.state["step"],
-            epochs=self.state["step"] / plan.order.batches,
+            step=self.journal.step,
+            epochs=self.journal.step / plan.order.batches,
             reconstruction=last.get("reconstruction", math.nan),
             attention=last.get("attention", math.nan),
             validation=last.get("validation"),
@@ -208,29 +207,24 @@ class _Job:
         )
         self.optimiser = build_optimiser(self.model, config)
         self.scaler = build_scaler(self.device, config.precision)
-        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": [], "off_beat": None}
+        self.journal = Journal(
+            self.out,
+            settings,
+            config,
+            self.model,
+            self.optimiser,
+            self.scaler,
+            mend="lower training.learning_rate or set training.clip",
+            leads=ranks.leads,
+        )
         if resume:
-            self.state.update(load_checkpoint(self.out, self.model, self.optimiser, self.scaler))
-        self.saved = self.state["step"]
+            self.journal.resume()
         plan = _Plan(windows, watched, order, planned_steps(config, order.batches), notes)
-        history = self._history(plan.total)
         if ranks.leads:
             claim.enter_context(claimed(self.out, settings))
-            self.monitor = Monitor(self.out, history, self.state["step"], tensorboard=config.tensorboard)
-        else:
-            self.monitor = Monitor(self.out, history, self.state["step"], tensorboard=False)
-        claim.callback(self.monitor.close)
+        self.journal.open(plan.total)
+        claim.callback(self.journal.close)
         return plan
-
-    def _finish(self, ended: str) -> None:
-        self.monitor.close()
-        write_run(
-            self.out,
-            self.model,
-            window=self.window,
-            layout=self.archive.layout.name,
-            info={**self._settings(), "state": ended, "step": self.state["step"], "seconds": self.state["seconds"]},
-        )
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -251,19 +245,9 @@ class _Job:
             notes.append(f"the {len(aside)} recordings kept aside hold no whole window, so nothing watches the loss")
             return None
 
-    def _history(self, total: int) -> list[dict[str, Any]]:
-        """Log entries so far, without the one that only the end of an earlier part made."""
-        history: list[dict[str, Any]] = self.state["history"]
-        if self.state["step"] < total:
-            history = [entry for entry in history if entry["step"] != self.state["off_beat"]]
-            self.state["off_beat"] = None
-        return history
-
     def _loop(self, plan: _Plan, progress: Callable[..., None]) -> str:
-        config = self.training
-        start = time.monotonic() - self.state["seconds"]
-        if self.state["step"] == 0:
-            self._save()  # so that there are good weights to go back to from the first step on
+        journal = self.journal
+        journal.begin()
         # All processes end together, by what the leading one's clock and anybody's signals say.
         spent = self._ending(stop=False)[1]
         with StopRequest() as stop:
@@ -271,34 +255,24 @@ class _Job:
                 if spent:
                     return "out of budget"
                 losses, norm = self._step(batch)
-                self.state["step"] += 1
-                step = self.state["step"]
-                self.state["seconds"] = time.monotonic() - start
+                journal.advance()
                 progress(1, note=f"L_R {losses['reconstruction']:.4f} a window")
                 # Asked once: a request that comes while saving is for the next step.
                 stopping, spent = self._ending(stop.requested)
-                stopping = stopping and step < plan.total
-                last = step == plan.total or spent or stopping
-                on_beat = step % config.log_every == 0 or step == 1
-                if on_beat or last:
-                    self._require_finite_weights()
+                stopping = stopping and journal.step < plan.total
+                last = journal.step == plan.total or spent or stopping
+                if journal.wants_entry(last):
+                    journal.require_finite_weights()
                     if self.ranks.leads:
                         self._log(losses, norm, plan.watched)
-                    self.state["off_beat"] = None if on_beat else step
-                if step % config.checkpoint_every == 0 or last:
-                    self._save()
+                if journal.wants_checkpoint(last):
+                    journal.save()
                 if stopping:
-                    self._mark("interrupted")
-                    raise Interrupted(
-                        f"stopped after step {step}; go on with the same command and --resume ({self.out})"
-                    )
+                    journal.interrupt()
         return "finished"
 
-    def _budget_spent(self) -> bool:
-        return 0 < 60 * self.training.budget_minutes <= self.state["seconds"]
-
     def _batches(self, order: Order, total: int) -> Iterator[torch.Tensor]:
-        step = self.state["step"]
+        step = self.journal.step
         while step < total:
             epoch, first = divmod(step, order.batches)
             for batch in order.epoch(epoch)[first : first + total - step]:
@@ -307,16 +281,14 @@ class _Job:
 
     def _ending(self, stop: bool) -> tuple[bool, bool]:
         """Whether any process is asked to stop, and whether the time is spent."""
-        asked, spent = self.ranks.sum([float(stop), float(self._budget_spent())])
+        asked, spent = self.ranks.sum([float(stop), float(self.journal.out_of_budget)])
         return asked > 0, spent > 0
 
     def _step(self, batch: torch.Tensor) -> tuple[dict[str, float], float]:
         """One optimiser step on this process's windows ``(A, B, T, J)``; returns losses per window and the norm."""
         losses = self.stepper.backward(batch)
         if not self.stepper.may_update(losses):
-            if self._weights_are_finite():
-                self._save()  # the weights are still those of the last step, which was good
-            self._stop_diverged(f"loss {losses.total}, gradient norm {losses.norm}", self.state["step"] + 1)
+            self.journal.stop_at_bad_loss(losses.total, losses.norm)
         self.stepper.update()
         size = self.training.windows_a_step
         return {
@@ -328,8 +300,7 @@ class _Job:
 
     @torch.no_grad()
     def _log(self, losses: dict[str, float], norm: float, watched: Windows | None) -> None:
-        step = self.state["step"]
-        values = {**losses, "seconds": round(self.state["seconds"], 3)}
+        values = dict(losses)
         if math.isfinite(norm):  # not in a step that only lowered the scale of the loss
             values["gradient_norm"] = norm
         if watched is not None and len(watched):
@@ -337,39 +308,8 @@ class _Job:
             output = self.model(watched.gather(chosen))
             values["validation"] = self.model.loss(output).reconstruction.item() / len(chosen)
             if output.alignment is not None:
-                self.monitor.draw_alignment(step, output.alignment.mean(dim=1))
-        self.monitor.log(step, **values)
-
-    def _weights_are_finite(self) -> bool:
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters())
-
-    def _require_finite_weights(self) -> None:
-        if not self._weights_are_finite():
-            self._stop_diverged("a weight is infinite or NaN", self.state["step"])
-
-    def _stop_diverged(self, what: str, step: int) -> NoReturn:
-        self.state["step"] = self.saved
-        self._mark("diverged")
-        raise DivergenceError(
-            f"training diverged at step {step} ({what}); the weights of step {self.saved} are kept in {self.out}; "
-            "lower training.learning_rate or set training.clip"
-        )
-
-    def _save(self) -> None:
-        self._require_finite_weights()
-        self.saved = self.state["step"]
-        if not self.ranks.leads:
-            return
-        self.state["history"] = self.monitor.history
-        if self.scaler.is_enabled():
-            self.state["scaler"] = self.scaler.state_dict()
-        save_checkpoint(self.out, self.model, self.optimiser, self.state, self.training.keep_checkpoints)
-        save_weights(self.out / WEIGHTS, self.model.state_dict())
-        self.monitor.save()
-
-    def _mark(self, state: str) -> None:
-        if self.ranks.leads:
-            write_info(self.out, {**self._settings(), "state": state, "step": self.state["step"]})
+                self.journal.monitor.draw_alignment(self.journal.step, output.alignment.mean(dim=1))
+        self.journal.log(values)
 
 
 def _describe(device: torch.device, model: SGELA, config: TrainingConfig, processes: int) -> str:

@@ -30,7 +30,7 @@ from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import build_model
 from sgela_fast.skeletons.archive import Archive
 from sgela_fast.skeletons.config import WindowConfig
-from sgela_fast.training import step, trainer
+from sgela_fast.training import journal, step, trainer
 from sgela_fast.training.checkpoint import list_checkpoints
 from sgela_fast.training.trainer import train
 
@@ -315,14 +315,14 @@ def test_bad_weights_at_the_very_end_are_no_result(archive: Archive, out: Path, 
 def test_a_full_disk_at_a_checkpoint_keeps_the_previous_one(
     archive: Archive, out: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = trainer.save_checkpoint
+    save = journal.save_checkpoint
 
     def full(run: Path, model: Any, optimiser: Any, state: dict[str, Any], keep: int) -> Path:
         if state["step"] == 8:
             raise output_error(run / "checkpoints", OSError(28, "No space left on device"))
         return save(run, model, optimiser, state, keep)
 
-    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    monkeypatch.setattr(journal, "save_checkpoint", full)
     with pytest.raises(OutputError, match=r"the disk is full; free some space and run the command again$"):
         train(archive, out, **settings())
     assert list_checkpoints(out)[-1].name == "step-00000004"

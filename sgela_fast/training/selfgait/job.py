@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from sgela_fast.checkpoints.run_folder import WEIGHTS, save_weights, write_info, write_run
 from sgela_fast.checkpoints.selfgait_run import SelfGaitRun, load_selfgait
-from sgela_fast.errors import ConfigError, DivergenceError, Interrupted
+from sgela_fast.errors import ConfigError
 from sgela_fast.models.device import choose_device
 from sgela_fast.models.selfgait import build_selfgait
 from sgela_fast.models.selfgait_config import SelfGaitConfig
@@ -22,10 +20,10 @@ from sgela_fast.silhouettes.config import RELEASED_CLIPS, ClipConfig
 from sgela_fast.silhouettes.dataset import SilhouetteSet
 from sgela_fast.silhouettes.fingerprint import fingerprint
 from sgela_fast.stopping import StopRequest
-from sgela_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from sgela_fast.training.claim import Section, check_free, check_same, claimed
+from sgela_fast.training.journal import Journal
 from sgela_fast.training.launch import this_process
-from sgela_fast.training.monitor import Monitor, require_tensorboard
+from sgela_fast.training.monitor import require_tensorboard
 from sgela_fast.training.selfgait.batches import Batch, Batches
 from sgela_fast.training.selfgait.config import SECTION, SelfGaitTrainingConfig
 from sgela_fast.training.selfgait.step import SelfGaitStepper, build_selfgait_optimiser
@@ -101,15 +99,15 @@ def train_selfgait(
     job = _Job(silhouettes, Path(out), model, clips, training or SelfGaitTrainingConfig(), start)
     with ExitStack() as claim:
         job.prepare(resume, announce or (lambda line: None), claim)
-        (planned or (lambda done, total: None))(job.state["step"], job.training.max_steps)
+        (planned or (lambda done, total: None))(job.journal.step, job.training.max_steps)
         ended = job.loop(progress or (lambda units=1, note="": None))
-        job.finish(ended)
+        job.journal.finish(ended, job.clips)
     return SelfGaitResult(
         run=job.out,
         stage=job.training.stage,
         state=ended,
-        step=job.state["step"],
-        values={name: value for name, value in job.monitor.history[-1].items() if name != "step"},
+        step=job.journal.step,
+        values={name: value for name, value in job.journal.monitor.history[-1].items() if name != "step"},
         notes=job.batches.notes,
     )
 
@@ -131,13 +129,12 @@ class _Job:
         self.clips, self.config = fit_selfgait(model, clips, self.start)
         usual: Any = "persons" if training.stage == "finetune" or self.config.variant == "released" else "sequences"
         self.training = replace(training, sampling=training.sampling or usual)
-        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "history": [], "off_beat": None}
 
     def prepare(self, resume: bool, announce: Callable[[str], None], claim: ExitStack) -> None:
         """Everything that can be at fault with the input; the folder is claimed last."""
-        config = self.training
+        config, settings = self.training, self.settings()
         if resume:
-            check_same(self.out, self.settings(), SECTIONS)
+            check_same(self.out, settings, SECTIONS)
         else:
             check_free(self.out)
         if config.tensorboard:
@@ -152,18 +149,15 @@ class _Job:
         self.batches = Batches(self.silhouettes, self.clips, config, self.device)
         announce(self.batches.description)
         self.optimiser = build_selfgait_optimiser(self.model, config)
+        self.journal = Journal(
+            self.out, settings, config, self.model, self.optimiser, mend=f"lower {SECTION}.learning_rate"
+        )
         if resume:
-            self.state.update(load_checkpoint(self.out, self.model, self.optimiser))
-        self.saved = self.state["step"]
-        history: list[dict[str, Any]] = self.state["history"]
-        if self.state["step"] < config.max_steps:
-            # The entry that only the end of an earlier part made is no part of a longer history.
-            history = [entry for entry in history if entry["step"] != self.state["off_beat"]]
-            self.state["off_beat"] = None
+            self.journal.resume()
         further = {"system": "selfgait", **({} if self.start is None else {"from": str(self.start.path)})}
-        claim.enter_context(claimed(self.out, self.settings(), SECTIONS, further))
-        self.monitor = Monitor(self.out, history, self.state["step"], tensorboard=config.tensorboard)
-        claim.callback(self.monitor.close)
+        claim.enter_context(claimed(self.out, settings, SECTIONS, further))
+        self.journal.open(config.max_steps)
+        claim.callback(self.journal.close)
 
     def settings(self) -> dict[str, Any]:
         """What ``run.json`` says."""
@@ -181,33 +175,24 @@ class _Job:
 
     def loop(self, progress: Callable[..., None]) -> str:
         """Take the steps that are left; returns the state that the run ends in."""
-        config, state = self.training, self.state
-        stepper = SelfGaitStepper(self.model, self.optimiser, config)
-        began = time.monotonic() - state["seconds"]
-        if state["step"] == 0:
-            self.save()  # so that there are good weights to go back to from the first step on
+        journal, total = self.journal, self.training.max_steps
+        stepper = SelfGaitStepper(self.model, self.optimiser, self.training)
+        journal.begin()
         with StopRequest() as stop:
-            while state["step"] < config.max_steps:
-                if 0 < 60 * config.budget_minutes <= state["seconds"]:
+            while journal.step < total:
+                if journal.out_of_budget:
                     return "out of budget"
-                values = self.step(stepper, self.batches.draw(state["step"]))
-                state["step"] += 1
-                state["seconds"] = time.monotonic() - began
+                values = self.step(stepper, self.batches.draw(journal.step))
+                journal.advance()
                 progress(1, note=f"loss {values['total']:.4f}, spread {values['spread']:.3f}")
-                spent = 0 < 60 * config.budget_minutes <= state["seconds"]
-                stopping = stop.requested and state["step"] < config.max_steps
-                last = state["step"] == config.max_steps or spent or stopping
-                on_beat = state["step"] % config.log_every == 0 or state["step"] == 1
-                if on_beat or last:
-                    self.monitor.log(state["step"], **values, seconds=round(state["seconds"], 3))
-                    state["off_beat"] = None if on_beat else state["step"]
-                if last or state["step"] % config.checkpoint_every == 0:
-                    self.save()
+                stopping = stop.requested and journal.step < total
+                last = journal.step == total or journal.out_of_budget or stopping
+                if journal.wants_entry(last):
+                    journal.log(values)
+                if journal.wants_checkpoint(last):
+                    journal.save()
                 if stopping:
-                    write_info(self.out, {**self.settings(), "state": "interrupted", "step": state["step"]})
-                    raise Interrupted(
-                        f"stopped after step {state['step']}; go on with the same command and --resume ({self.out})"
-                    )
+                    journal.interrupt()
         return "finished"
 
     def step(self, stepper: SelfGaitStepper, batch: Batch) -> dict[str, float]:
@@ -220,39 +205,9 @@ class _Job:
                 f"{SECTION}.persons or {SECTION}.clips"
             ) from error
         if not all(map(math.isfinite, values.values())):
-            if self.weights_are_finite():
-                self.save()  # the weights are still those of the last step, which was good
-            self.stop_diverged(f"loss {values['total']}, gradient norm {values['gradient_norm']}")
+            self.journal.stop_at_bad_loss(values["total"], values["gradient_norm"])
         stepper.update()
         return values
-
-    def weights_are_finite(self) -> bool:
-        """Whether every weight and running statistic is a number."""
-        return all(bool(torch.isfinite(value).all()) for value in self.model.state_dict().values())
-
-    def save(self) -> None:
-        """Write a checkpoint and the weights, unless they have diverged."""
-        if not self.weights_are_finite():
-            self.stop_diverged("a weight is infinite or NaN")
-        self.saved = self.state["step"]
-        self.state["history"] = self.monitor.history
-        save_checkpoint(self.out, self.model, self.optimiser, self.state, self.training.keep_checkpoints)
-        save_weights(self.out / WEIGHTS, self.model.state_dict())
-        self.monitor.save()
-
-    def stop_diverged(self, what: str) -> NoReturn:
-        """Mark the run and raise."""
-        step = self.state["step"] + 1
-        write_info(self.out, {**self.settings(), "state": "diverged", "step": self.saved})
-        raise DivergenceError(
-            f"training diverged at step {step} ({what}); the weights of step {self.saved} are kept in {self.out}; "
-            f"lower {SECTION}.learning_rate"
-        )
-
-    def finish(self, ended: str) -> None:
-        """Write the run folder as it stays."""
-        info = {**self.settings(), "state": ended, "step": self.state["step"], "seconds": self.state["seconds"]}
-        write_run(self.out, self.model, window=self.clips, layout=LAYOUT, info=info)
 
 
 def fit_selfgait(
