@@ -113,8 +113,7 @@ def _objective(model: SelfGait) -> Callable[[Tensor, Tensor], Tensor]:
     return objective
 
 
-def _prepare(case: Case, backend: Backend) -> Job:
-    model = _build(case, backend)
+def _prepare(case: Case, model: SelfGait) -> Job:
     if case.settings["job"] == "encode":
         return _encoding(case, model.eval().embed)
     return _training(case, model, _objective(model))
@@ -122,12 +121,21 @@ def _prepare(case: Case, backend: Backend) -> Job:
 
 def prepare_fused(case: Case) -> Job:
     """The model on this package's ops."""
-    return _prepare(case, "fused")
+    return _prepare(case, _build(case, "fused"))
 
 
 def prepare_eager(case: Case) -> Job:
     """The reference."""
-    return _prepare(case, "reference")
+    return _prepare(case, _build(case, "reference"))
+
+
+def prepare_channels_last(case: Case) -> Job:
+    """The reference, its convolutions channels last: one line that a user may well have written."""
+    model = _build(case, "reference")
+    for embedder in (model.online, model.target):
+        for weight in embedder.frames.parameters():
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return _prepare(case, model)
 
 
 def prepare_compiled(case: Case) -> Job:
@@ -143,5 +151,6 @@ def prepare_compiled(case: Case) -> Job:
 PROVIDERS = (
     Provider("fused", prepare_fused),
     Provider("eager", prepare_eager, note="reference"),
+    Provider("channels last", prepare_channels_last, note="reference, its frame networks channels last"),
     Provider("compile", prepare_compiled, note="torch.compile of the reference", compiles=True),
 )

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sgela_fast.models.backend import BackendChoice, choose_backend
 from sgela_fast.models.config import Backend
+from sgela_fast.models.frame_maps import frame_maps, suits
 from sgela_fast.models.selfgait_config import SelfGaitConfig
 from sgela_fast.ops import gated_temporal_pooling as temporal_op
 from sgela_fast.ops import horizontal_pyramid_pooling as pyramid_op
@@ -42,7 +43,14 @@ class SelfGait(reference.SelfGait):
 
 
 class FusedSelfGait(SelfGait):
-    """The model on :func:`horizontal_pyramid_pooling` and :func:`gated_temporal_pooling`; one call moves the target."""
+    """The model on :func:`horizontal_pyramid_pooling` and :func:`gated_temporal_pooling`; one call moves the target.
+
+    Convolutions are torch's, channels last on the CPU (:func:`sgela_fast.models.frame_maps.frame_maps`).
+    """
+
+    def map_frames(self, frames: Tensor, network: reference.FrameNetwork) -> Tensor:
+        """As the reference, channels last where that is faster."""
+        return frame_maps(frames, network) if suits(frames) else super().map_frames(frames, network)
 
     def pool_strips(self, maps: Tensor) -> Tensor:
         """As the reference, by the fused op."""

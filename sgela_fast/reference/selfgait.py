@@ -280,10 +280,15 @@ class SelfGait(nn.Module):
     def _branch(self, embedder: Embedder, clips: Tensor) -> Tensor:
         self.check_clips(clips)
         count, frames = clips.shape[:2]
-        maps = embedder.frames(clips.flatten(0, 1).unsqueeze(1))  # (N * T, C, H', W')
+        maps = self.map_frames(clips.flatten(0, 1).unsqueeze(1), embedder.frames)  # (N * T, C, H', W')
         strips = self.pool_strips(maps.unflatten(0, (count, frames)))  # (S, N, T, C)
         pooled = strips.amax(dim=2) if embedder.gates is None else self.pool_time(strips, embedder.gates)  # (S, N, C)
         return torch.bmm(pooled, embedder.strip_weight)  # (S, N, E)
+
+    def map_frames(self, frames: Tensor, network: FrameNetwork) -> Tensor:
+        """Feature maps ``(frames, C, H', W')`` of ``frames (frames, 1, H, W)``."""
+        maps: Tensor = network(frames)
+        return maps
 
     def pool_strips(self, maps: Tensor) -> Tensor:
         """Strips ``(S, N, T, C)`` of feature maps ``(N, T, C, H', W')``."""
