@@ -30,6 +30,9 @@ CONFIGS = {
 }
 # Sums of 10^5 products and more, through six convolutions and batch statistics.
 TOLERANCE = 2e-3
+# Two pixels whose maximum float32 cannot tell apart: the gradient goes to the one or to the other. Plain torch was
+# seen off by 8e-3.
+GRADIENT_TOLERANCE = 2e-2
 
 
 def config_of(case: Case) -> SelfGaitConfig:
@@ -78,7 +81,7 @@ def tolerance(case: Case, _precision: str) -> dict[str, float]:
         return {"embeddings": TOLERANCE}
     with torch.device("meta"):
         names = [name for name, _ in SelfGait(config_of(case)).named_parameters()]
-    return dict.fromkeys(["loss", *filter(_compared, names)], TOLERANCE)
+    return {"loss": TOLERANCE, **dict.fromkeys(filter(_compared, names), GRADIENT_TOLERANCE)}
 
 
 def _encoding(case: Case, embed: Callable[[Tensor], Tensor]) -> Job:

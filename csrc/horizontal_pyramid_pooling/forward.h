@@ -42,8 +42,11 @@ SGELA_INLINE const S* map_at(const hpp::Forward& p, int64_t map) {
   return static_cast<const S*>(p.features) + map / p.channels * p.stride_n + map % p.channels * p.stride_c;
 }
 
-// A pixel of maps whose pixels lie side by side, read as vectors along the pixels and turned around in the scratch. Pixels
-// are asked for in the order of memory, except that the first of a block is asked for twice.
+// Each kind of maps calls `pixel(load)` for the pixels of some rows in the order of memory; `load(v)` is vector v of the
+// maps there.
+
+// Maps whose pixels lie side by side, read as vectors along the pixels and turned around in the scratch. Rows are asked for in
+// the order of memory.
 template <typename S>
 struct Planar {
   using A = typename PoolingOf<S>::Exact;
@@ -53,9 +56,15 @@ struct Planar {
   A* turned;  // (kTransposed, kWidth)
   int64_t pixels, begin, end;
 
-  SGELA_INLINE Vec<A> load_pixel(int64_t pixel, int vector) {
-    if (pixel >= end) turn(pixel);
-    return load(turned + (pixel - begin) * kWidth + vector * kLanes);
+  template <typename F>
+  SGELA_INLINE void visit(const hpp::Forward& p, int64_t row, int64_t rows, F pixel) {
+    const int64_t stop = (row + rows) * p.width;
+    for (int64_t at = row * p.width; at < stop;) {
+      if (at >= end) turn(at);
+      const int64_t until = end < stop ? end : stop;
+      const A* from = turned + (at - begin) * kWidth;
+      for (; at < until; ++at, from += kWidth) pixel([from](int v) { return load(from + v * kLanes); });
+    }
   }
 
   __attribute__((noinline)) void turn(int64_t pixel) {
@@ -67,7 +76,12 @@ struct Planar {
       A* to = turned + (at - begin) * kWidth;
       for (int v = 0; v < kVectors; ++v) {
         Vec<A> rows[kLanes];
-        for (int i = 0; i < kLanes; ++i) rows[i] = load(maps[v * kLanes + i] + at);
+        for (int i = 0; i < kLanes; ++i) {
+          // Many short maps are too many streams for the processor to foresee: ask for those of the next call. Past
+          // the last one nothing is read by this.
+          __builtin_prefetch(maps[v * kLanes + i] + at + kWidth * pixels);
+          rows[i] = load(maps[v * kLanes + i] + at);
+        }
         transpose(rows);
         for (int i = 0; i < kLanes; ++i) store(to + i * kWidth + v * kLanes, rows[i]);
       }
@@ -75,27 +89,38 @@ struct Planar {
   }
 };
 
-// A pixel of consecutive channels, which lie side by side.
+// Consecutive channels, which lie side by side.
 template <typename S>
 struct Interleaved {
   const S* maps;
 
-  SGELA_INLINE auto load_pixel(int64_t offset, int vector) const {
-    using A = typename PoolingOf<S>::Exact;
-    return load(maps + offset + vector * Vec<A>::kLanes);
+  template <typename F>
+  SGELA_INLINE void visit(const hpp::Forward& p, int64_t row, int64_t rows, F pixel) const {
+    for (int64_t h = row; h < row + rows; ++h) {
+      for (int64_t w = 0; w < p.width; ++w) {
+        const S* from = maps + h * p.stride_h + w * p.stride_w;
+        __builtin_prefetch(from + kPanel);  // what the next panel reads, of the same pixel
+        pixel([from](int v) { return load(from + v * Vec<typename PoolingOf<S>::Exact>::kLanes); });
+      }
+    }
   }
 };
 
-// A pixel of maps that lie anywhere.
+// Maps that lie anywhere, one vector of them.
 template <typename S>
 struct Gathered {
   static constexpr int kLanes = Vec<typename PoolingOf<S>::Exact>::kLanes;
   const S* maps[kLanes];
 
-  SGELA_INLINE auto load_pixel(int64_t offset, int) const {
-    S pixels[kLanes];
-    for (int i = 0; i < kLanes; ++i) pixels[i] = maps[i][offset];
-    return load(pixels);
+  template <typename F>
+  SGELA_INLINE void visit(const hpp::Forward& p, int64_t row, int64_t rows, F pixel) const {
+    for (int64_t h = row; h < row + rows; ++h) {
+      for (int64_t w = 0; w < p.width; ++w) {
+        S pixels[kLanes];
+        for (int i = 0; i < kLanes; ++i) pixels[i] = maps[i][h * p.stride_h + w * p.stride_w];
+        pixel([&pixels](int) { return load(pixels); });
+      }
+    }
   }
 };
 
@@ -108,21 +133,21 @@ SGELA_INLINE void reduce_lanes(const hpp::Forward& p, Maps maps, int64_t j, cons
   for (int64_t block = 0; block < p.blocks; ++block) {
     Vec<A> sum[kCount], largest[kCount];
     Integers<A> position[kCount];
+    // Where nothing exceeds minus infinity the first pixel's position stays; where something is NaN it is looked for again.
     for (int v = 0; v < kCount; ++v) {
-      sum[v] = zero<A>(), largest[v] = maps.load_pixel(block * rows * p.stride_h, v);
+      sum[v] = zero<A>(), largest[v] = broadcast(-static_cast<A>(__builtin_huge_val()));
       position[v] = Integers<A>{} + static_cast<typename PositionOf<A>::Type>(block * rows * p.width);
     }
     Integers<A> here = position[0];
-    for (int64_t row = block * rows; row < (block + 1) * rows; ++row) {
-      for (int64_t column = 0; column < p.width; ++column, here += 1) {
-        for (int v = 0; v < kCount; ++v) {
-          const Vec<A> pixel = maps.load_pixel(row * p.stride_h + column * p.stride_w, v);
-          sum[v] = sum[v] + pixel;
-          if constexpr (N::kPositions) position[v] = select_integers(pixel > largest[v], here, position[v]);
-          largest[v] = max(pixel, largest[v]);
-        }
+    maps.visit(p, block * rows, rows, [&](auto load_vector) {
+      for (int v = 0; v < kCount; ++v) {
+        const Vec<A> pixel = load_vector(v);
+        sum[v] = sum[v] + pixel;
+        if constexpr (N::kPositions) position[v] = select_integers(pixel > largest[v], here, position[v]);
+        largest[v] = max(pixel, largest[v]);
       }
-    }
+      if constexpr (N::kPositions) here += 1;
+    });
     for (int v = 0; v < kCount; ++v) {
       const int64_t to = block * kPanel + j + v * kLanes;
       store(nodes.sums + to, sum[v]);
