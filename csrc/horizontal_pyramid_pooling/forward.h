@@ -32,9 +32,9 @@ struct Nodes {
 template <typename S>
 int64_t forward_scratch(const hpp::Forward& p) {
   using A = typename PoolingOf<S>::Exact;
-  // Sums, maxima, positions, pixels that are turned around and one map's results.
+  // Sums, maxima, positions, pixels that are turned around and the results of a vector of maps.
   const int64_t turned = kTransposed * kVectors * Vec<A>::kLanes;
-  return (3 * p.nodes * kPanel + turned + p.strips) * static_cast<int64_t>(sizeof(A));
+  return (3 * p.nodes * kPanel + turned + Vec<A>::kLanes * p.strips) * static_cast<int64_t>(sizeof(A));
 }
 
 template <typename S>
@@ -271,16 +271,17 @@ void pool(const hpp::Forward& p, void* scratch, int64_t begin, int64_t end) {
   using A = typename PoolingOf<S>::Exact;
   const Nodes<A, kPositions> nodes(p, scratch);
   A* turned = nodes.maxima + 2 * p.nodes * kPanel;
-  A* row = turned + kTransposed * kVectors * Vec<A>::kLanes;
+  A* rows = turned + kTransposed * kVectors * Vec<A>::kLanes;
   for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t first_map = p.panels.first_map(p, panel), maps = p.panels.size(p, panel);
     reduce_blocks<S>(p, first_map, maps, nodes, turned);
     combine(p, nodes);
     const bool nan = sums_to_values(p, nodes);
-    write_panel<S>(p, p.results, first_map, maps, nodes.sums, row);
+    write_panel<S, A>(p, p.results, first_map, maps, nodes.sums, rows);
     if constexpr (kPositions) {
       if (nan) mend_positions<S>(p, first_map, maps, nodes);
-      write_panel<int32_t>(p, p.positions, first_map, maps, nodes.positions, reinterpret_cast<typename PositionOf<A>::Type*>(row));
+      auto* position_rows = reinterpret_cast<typename PositionOf<A>::Type*>(rows);
+      write_panel<int32_t, A>(p, p.positions, first_map, maps, nodes.positions, position_rows);
     }
   }
 }

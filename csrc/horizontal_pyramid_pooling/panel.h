@@ -81,10 +81,32 @@ SGELA_INLINE void widen(int32_t* to, const int32_t* from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = from[i];
 }
 
-// Columns of a panel, by nodes, to the memory of strips. `row` holds one map's strips.
-template <typename S, typename A>
+// The strips of as many maps as A has lanes, from map `j` of a panel of nodes on, to rows of strips. I is A or as wide.
+template <typename A, typename I>
+SGELA_INLINE void turn_strips(const hpp::Pyramid& p, const I* nodes, int64_t j, I* rows) {
+  constexpr int kLanes = Vec<A>::kLanes;
+  static_assert(sizeof(A) == sizeof(I));
+  for (int64_t l = 0; l < p.level_count; ++l) {
+    const hpp::Level& level = p.levels[l];
+    const I* from = nodes + level.node * kPanel + j;
+    I* to = rows + level.place;
+    int64_t strip = 0;
+    for (; strip + kLanes <= level.strips; strip += kLanes) {
+      Vec<A> square[kLanes];
+      for (int i = 0; i < kLanes; ++i) __builtin_memcpy(&square[i], from + (strip + i) * kPanel, sizeof(square[i]));
+      transpose(square);
+      for (int i = 0; i < kLanes; ++i) __builtin_memcpy(to + i * p.strips + strip, &square[i], sizeof(square[i]));
+    }
+    for (; strip < level.strips; ++strip) {
+      for (int i = 0; i < kLanes; ++i) to[i * p.strips + strip] = from[strip * kPanel + i];
+    }
+  }
+}
+
+// Columns of a panel, by nodes, to the memory of strips. `rows` holds the strips of a vector of maps.
+template <typename S, typename A, typename I>
 SGELA_INLINE void write_panel(const hpp::Pyramid& p, const hpp::Strips& to, int64_t first_map, int64_t maps,
-                              const A* nodes, A* row) {
+                              const I* nodes, I* rows) {
   S* data = static_cast<S*>(to.data) + first_map * to.map;
   if (to.map == 1) {
     for (int64_t l = 0; l < p.level_count; ++l) {
@@ -95,14 +117,11 @@ SGELA_INLINE void write_panel(const hpp::Pyramid& p, const hpp::Strips& to, int6
     }
     return;
   }
-  for (int64_t j = 0; j < maps; ++j) {
-    for (int64_t l = 0; l < p.level_count; ++l) {
-      const hpp::Level& level = p.levels[l];
-      for (int64_t strip = 0; strip < level.strips; ++strip) {
-        row[level.place + strip] = nodes[(level.node + strip) * kPanel + j];
-      }
+  for (int64_t j = 0; j < maps; j += Vec<A>::kLanes) {
+    turn_strips<A>(p, nodes, j, rows);
+    for (int64_t i = 0; i < Vec<A>::kLanes && j + i < maps; ++i) {
+      convert(data + (j + i) * to.map, rows + i * p.strips, p.strips);
     }
-    convert(data + j * to.map, row, p.strips);
   }
 }
 
