@@ -163,7 +163,6 @@ def _print_report(report: Report, as_json: bool) -> None:
     from dataclasses import asdict
 
     from sgela_fast.errors import DataError
-    from sgela_fast.reproduction.tables import make_tables
 
     if as_json:
         print(
@@ -174,7 +173,7 @@ def _print_report(report: Report, as_json: bool) -> None:
             )
         )
     else:
-        for table in make_tables(report.cells, report.claims, report.leakage):
+        for table in report.tables:
             print_table(table)
     total = len(report.cells) + len(report.failed) + len(report.left)
     print(f"{len(report.cells)} of {total} cells are done ({report.done} now): {report.out}", file=sys.stderr)

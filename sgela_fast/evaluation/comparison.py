@@ -5,7 +5,7 @@ Windows of one person are alike, so persons are what is resampled and permuted, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from sgela_fast.errors import ConfigError, DataError, MissingDependencyError
 from sgela_fast.evaluation.bootstrap import person_interval
+from sgela_fast.evaluation.metrics import place_figures
 from sgela_fast.evaluation.probes import Probes, read_probes
-from sgela_fast.evaluation.results import RANKS, EvaluationResult
+from sgela_fast.evaluation.results import EvaluationResult
 from sgela_fast.evaluation.sides import Sides
 
 Level = Literal["windows", "recordings"]
@@ -120,9 +121,10 @@ def compare(
     pairs = [_pair(one, two, level) for one, two in zip(*runs, strict=True)]
     persons = np.concatenate([pair.persons for pair in pairs])
     codes = np.unique(persons, return_inverse=True)[1]
+    values = [[place_figures(pair.ranks[side], pair.places[side]) for pair in pairs] for side in (0, 1)]
     figures = {}
-    for name, value in _figures(min(min(pair.places) for pair in pairs)).items():
-        each = [np.concatenate([value(pair.ranks[side], pair.places[side]) for pair in pairs]) for side in (0, 1)]
+    for name in place_figures(np.empty(0, np.int64), min(min(pair.places) for pair in pairs)):
+        each = [np.concatenate([of_run[name] for of_run in of_side]) for of_side in values]
         gain = each[1] - each[0]
         figures[name] = Difference(
             float(each[0].mean()),
@@ -180,18 +182,6 @@ def _check_arguments(level: str, resamples: int, permutations: int, confidence: 
 def _opened(runs: Run | Sequence[Run]) -> list[Probes]:
     several = [runs] if isinstance(runs, Probes | str | Path) else runs
     return [run if isinstance(run, Probes) else read_probes(run) for run in several]
-
-
-def _figures(places: int) -> dict[str, Callable[[NDArray[Any], int], NDArray[np.float64]]]:
-    """Figures that are means over probes, from ranks and the number of places, by name."""
-
-    def hit(k: int) -> Callable[[NDArray[Any], int], NDArray[np.float64]]:
-        return lambda ranks, count: (ranks <= k).astype(np.float64)
-
-    return {
-        **{f"rank{k}": hit(k) for k in RANKS if k <= places},
-        "nauc_cmc": lambda ranks, count: (count - ranks + 1) / count,
-    }
 
 
 def _pair(one: Probes, two: Probes, level: Level) -> _Paired:

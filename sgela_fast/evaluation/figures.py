@@ -9,8 +9,17 @@ from numpy.typing import NDArray
 
 from sgela_fast.evaluation.bootstrap import person_interval
 from sgela_fast.evaluation.config import EvaluationConfig
-from sgela_fast.evaluation.metrics import Floats, cmc_curve, group_mean, label_ranks, nauc_cmc, nauc_roc
-from sgela_fast.evaluation.results import RANKS, Figures
+from sgela_fast.evaluation.metrics import (
+    RANKS,
+    Floats,
+    cmc_curve,
+    group_mean,
+    label_ranks,
+    nauc_cmc,
+    nauc_roc,
+    place_figures,
+)
+from sgela_fast.evaluation.results import Figures
 from sgela_fast.evaluation.sides import Side
 
 WINDOW_PLACES = 50
@@ -35,8 +44,7 @@ def score_figures(
     places = scores.shape[1]
     ranks = label_ranks(scores, persons)
     cmc = cmc_curve(ranks, places)
-    each: dict[str, Floats] = {f"rank{k}": (ranks <= k).astype(float) for k in RANKS if k <= places}
-    each["nauc_cmc"] = (places - ranks + 1) / places
+    each: dict[str, Floats] = {**place_figures(ranks, places)}
     window_rank, window_cmc = {}, np.empty(0)
     if window_ranks is not None:
         window_cmc = cmc_curve(window_ranks, WINDOW_PLACES)

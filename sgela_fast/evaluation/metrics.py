@@ -16,6 +16,7 @@ from sgela_fast.errors import DataError, MissingDependencyError
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
+RANKS = (1, 5, 10)
 _BLOCK = 1 << 24  # comparisons held at once
 
 
@@ -54,6 +55,17 @@ def nauc_cmc(cmc: Floats) -> float:
     The paper's nAUC (section 4.1). The curve has to reach over all persons.
     """
     return float(np.mean(cmc))
+
+
+def place_figures(ranks: Integers, places: int) -> dict[str, NDArray[np.float64]]:
+    """What each probe adds to the figures that are means over probes, ``(N,)`` each, by name.
+
+    Args:
+        ranks: ``(N,)``, place of each probe's person, from 1.
+        places: persons that were ranked; Rank-k of more than these does not exist.
+    """
+    figures = {f"rank{k}": (ranks <= k).astype(np.float64) for k in RANKS if k <= places}
+    return {**figures, "nauc_cmc": (places - ranks + 1) / places}
 
 
 def nauc_roc(scores: Floats, labels: Integers) -> float:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "sgela-fast/evaluation"
 SCHEMA_VERSION = 1
-RANKS = (1, 5, 10)
 SINGLE_FIGURES = ("nauc_cmc", "nauc_roc", "mean_average_precision", "mean_inverse_negative_penalty")
 
 TITLES = {

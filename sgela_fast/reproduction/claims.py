@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from sgela_fast.baselines.registry import BASELINES
 from sgela_fast.errors import DataError
 from sgela_fast.evaluation.comparison import compare
 from sgela_fast.reproduction.results import CellResult, ResultsFolder
@@ -21,6 +22,7 @@ CLOSE = 3.0
 LEVEL = 0.05
 FEWEST_SEEDS = 3  # before curves and matrices, which have no intervals, decide anything
 _PERMUTATIONS = 9999
+LOSSES = "las-smaller-loss"  # the claim whose figures are losses; all others' are per cent
 
 
 class Statement(NamedTuple):
@@ -71,7 +73,7 @@ STATEMENTS = (
     Statement(
         "over-untrained", "training beats fresh weights (not in the paper)", "2", "las-reverse-ages", "untrained-ages"
     ),
-    *(Statement(f"over-{row}", f"ours is better than {row}", "1", "ours", row) for row in _BASELINES),
+    *(Statement(f"over-{row}", f"ours is better than {BASELINES[row].title}", "1", "ours", row) for row in _BASELINES),
 )
 
 
@@ -84,7 +86,8 @@ class Claim:
         statement: in words.
         dataset: that it was tested on.
         protocol: ``C`` or ``G``; ``None`` for what is no Re-ID figure.
-        better: Rank-1 of the row that is said to be better, per cent; for ``close`` claims the transferred encoder.
+        better: Rank-1 of the row that is said to be better, per cent; for ``close`` claims the transferred encoder; for
+            :data:`LOSSES` the loss that is said to be smaller.
         worse: that of the other row.
         difference: ``better - worse``, points.
         interval: of the difference.
@@ -112,6 +115,12 @@ class Claim:
     def as_json(self) -> dict[str, Any]:
         """For ``reproduction.json``."""
         return asdict(self)
+
+
+def shown(claim: dict[str, Any], value: float, signed: bool = False) -> str:
+    """A figure or difference of a claim (:meth:`Claim.as_json`): losses need more digits than per cent."""
+    digits = 4 if claim["claim"] == LOSSES else 1
+    return f"{value:{'+' if signed else ''}.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -165,9 +174,9 @@ def _transfers(folder: ResultsFolder, cells: Sequence[CellResult], dataset: str,
 def _inner(cells: Sequence[CellResult], dataset: str) -> list[Claim]:
     """What Figure 3 shows: more local attention and a smaller loss with las."""
     found: list[Claim] = []
-    for table, claim, words, value in (
-        ("figure3a", "las-more-local", "attention of las is more local than that of bas, per cent", _locality),
-        ("figure3b", "las-smaller-loss", "las ends with a smaller reconstruction loss than bas", _negative_loss),
+    for table, claim, words, value, wanted in (
+        ("figure3a", "las-more-local", "attention of las is more local than that of bas, per cent", _locality, 1),
+        ("figure3b", LOSSES, "las ends with a smaller reconstruction loss than bas", _loss, -1),
     ):
         chosen = [cell for cell in cells if cell.table == table]
         rows = _paired([cell for cell in chosen if cell.row == "las"], [cell for cell in chosen if cell.row == "bas"])
@@ -176,9 +185,11 @@ def _inner(cells: Sequence[CellResult], dataset: str) -> list[Claim]:
         pairs = [(value(one), value(two)) for one, two in zip(rows.better, rows.worse, strict=True)]
         differences = [one - two for one, two in pairs]
         better, worse = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-        decided = len(pairs) >= FEWEST_SEEDS and len({difference > 0 for difference in differences}) == 1
-        verdict: Verdict = "not decided" if not decided else "holds" if differences[0] > 0 else "does not hold"
-        note = f"{len(pairs)} runs, no interval" + ("; losses are negated" if table == "figure3b" else "")
+        signs = {wanted * ((difference > 0) - (difference < 0)) for difference in differences}
+        verdict: Verdict = "not decided"
+        if len(pairs) >= FEWEST_SEEDS and signs in ({1}, {-1}):
+            verdict = "holds" if signs == {1} else "does not hold"
+        note = f"{len(pairs)} runs, no interval"
         found.append(
             Claim(
                 claim,
@@ -204,9 +215,9 @@ def _locality(cell: CellResult) -> float:
     return 100 * float(sum(shares) / len(shares))
 
 
-def _negative_loss(cell: CellResult) -> float:
+def _loss(cell: CellResult) -> float:
     held_out = cell.values.get("held_out")
-    return -float(cell.values["reconstruction"] if held_out is None else held_out)
+    return float(cell.values["reconstruction"] if held_out is None else held_out)
 
 
 def _honest(cell: CellResult, protocol: str) -> bool:

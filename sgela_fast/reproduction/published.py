@@ -43,6 +43,20 @@ class Method(NamedTuple):
     nauc: tuple[float | None, ...]
     later: tuple[float, float] | None = None
 
+    @property
+    def needs(self) -> str:
+        """What it is computed from."""
+        return {"depth": "depth images", "multi-modal": "images and skeletons"}.get(self.kind, "skeletons")
+
+    @property
+    def absent(self) -> str:
+        """Why there may be no figure of ours."""
+        return "not run" if self.kind == "skeleton" else f"needs {self.needs}"
+
+    def measured_as(self, label: str) -> str:
+        """What a row is called whose figure is that of ``label``; nothing of ours may pass for PoseGait."""
+        return f"{label} (in the place of {self.label})" if self.row == "pose-cnn" else self.label
+
 
 _NONE = (None, None, None, None)
 TABLE1 = (

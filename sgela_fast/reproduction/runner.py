@@ -22,9 +22,10 @@ from sgela_fast.reproduction.encoders import Encoders
 from sgela_fast.reproduction.leaks import look_for_leaks
 from sgela_fast.reproduction.measure import STORES, Measured
 from sgela_fast.reproduction.results import FAILURES, INDEX, CellResult, ResultsFolder
+from sgela_fast.reproduction.rows import Intervals
 from sgela_fast.reproduction.steps import decide_steps
 from sgela_fast.reproduction.stores import KeptStores
-from sgela_fast.reproduction.tables import make_tables, write_tables
+from sgela_fast.reproduction.tables import Table, make_tables, write_tables
 from sgela_fast.reproduction.workers import Bench, Ended, InProcess, Processes
 from sgela_fast.skeletons.config import WalkerConfig
 from sgela_fast.stopping import terminable
@@ -44,6 +45,7 @@ class Report:
         left: cells for which there was no time.
         claims: which of the paper's claims hold (:class:`sgela_fast.reproduction.claims.Claim`), as plain data.
         leakage: what speaks against figures of a data set (:mod:`sgela_fast.reproduction.leaks`).
+        tables: what stands in ``tables.md``.
     """
 
     out: Path
@@ -53,6 +55,7 @@ class Report:
     left: list[str]
     claims: list[dict[str, Any]]
     leakage: list[dict[str, Any]]
+    tables: list[Table]
 
 
 def reproduce(
@@ -125,6 +128,8 @@ class Runner:
             self.claims, self.leakage = before.get("claims", []), before.get("leakage", [])
         stores = KeptStores(out / STORES, self.job.keep_stores, self.job.stores_gb)
         self.agenda = Agenda(self.cells, self.folder.read(), self.encoders, stores)
+        evaluation = self.config.evaluation
+        self._intervals = Intervals(self.folder.read_probes, evaluation.resamples, evaluation.confidence)
         self.costs = Costs(
             {data.name: data for data in self.data},
             replace(self.config.window, stride=self.config.encoding.stride or self.config.window.stride),
@@ -183,9 +188,9 @@ class Runner:
             self.leakage = look_for_leaks(self.data, finished, self.config.training.train_value, self.leakage)
             claims = judge(self.folder, finished, self.config.evaluation.resamples)
             self.claims = [claim.as_json() for claim in claims]
-            self._save()
+            tables = self._save()
         failed, left = dict(self.agenda.failed), [cell.result.cell for cell in self.pending]
-        return Report(self.out, finished, len(finished) - before, failed, left, self.claims, self.leakage)
+        return Report(self.out, finished, len(finished) - before, failed, left, self.claims, self.leakage, tables)
 
     def _loop(self, workers: InProcess | Processes, progress: Callable[..., None]) -> None:
         while True:
@@ -293,14 +298,16 @@ class Runner:
         assert summary is not None
         return summary["seconds"], summary["steps"] * spec.frames
 
-    def _save(self) -> None:
-        """Write what is shown of the whole."""
+    def _save(self) -> list[Table]:
+        """Write what is shown of the whole; returns the tables."""
         content = describe_run(self.config, self.data, self.encoders, self.created)
         self.created = content["created"]
         self.folder.write_index({**content, "job": asdict(self.job), "claims": self.claims, "leakage": self.leakage})
         self._write_failures()
         done = self.agenda.finished
-        write_tables(self.out, make_tables(done, self.claims, self.leakage), done)
+        tables = make_tables(done, self.claims, self.leakage, self._intervals)
+        write_tables(self.out, tables, done)
+        return tables
 
     def _write_failures(self) -> None:
         write_json(self.out / FAILURES, [{"cell": cell, "error": error} for cell, error in self.agenda.failed.items()])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 from sgela_fast.atomic import replacing, write_text
 from sgela_fast.reproduction import published
+from sgela_fast.reproduction.claims import shown
 from sgela_fast.reproduction.results import CellResult
+from sgela_fast.reproduction.rows import ORDER, Intervals, Row, rows_of, spread
 
 MARKDOWN = "tables.md"
 PARQUET = "results.parquet"
 NOTHING = "-"
-_HOW = (("C", "validation"), ("C", "best-on-test"), ("G", "none"))
-_SWEEPS = {"sweep-frames": "Length of a window f", "sweep-range": "Attentional range D"}
+SWEEPS = {"sweep-frames": "Length of a window f", "sweep-range": "Attentional range D"}
 
 
 @dataclass(frozen=True)
@@ -28,40 +28,57 @@ class Table:
         columns: headings; the first column holds the rows' names.
         rows: texts.
         notes: sentences below it.
+        words: positions of the columns that hold words; all others hold figures.
     """
 
     title: str
     columns: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    words: tuple[int, ...] = (0,)
 
     def markdown(self) -> str:
         """As Markdown."""
-        aligned = ["---", *("---:" for _ in self.columns[1:])]
+        aligned = ["---" if place in self.words else "---:" for place in range(len(self.columns))]
         lines = [f"| {' | '.join(row)} |" for row in (self.columns, aligned, *self.rows)]
         return "\n".join([f"## {self.title}", "", *lines, *(f"\n{note}" for note in self.notes), ""])
 
 
 def make_tables(
-    cells: Sequence[CellResult], claims: Sequence[dict[str, Any]] = (), leakage: Sequence[dict[str, Any]] = ()
+    cells: Sequence[CellResult],
+    claims: Sequence[dict[str, Any]] = (),
+    leakage: Sequence[dict[str, Any]] = (),
+    intervals: Intervals | None = None,
 ) -> list[Table]:
-    """Tables of whatever cells there are, of the claims that they decide, and of what speaks against them."""
+    """Tables of whatever cells there are, of the claims that they decide, and of what speaks against them.
+
+    Args:
+        cells: finished ones.
+        claims: as in ``reproduction.json``.
+        leakage: likewise.
+        intervals: of rows of several runs, which are shown without one if it is not given.
+    """
+    by_table: dict[tuple[str, str], list[Row]] = {}
+    for row in rows_of(cells, intervals):
+        by_table.setdefault((row.first.table, row.first.dataset), []).append(row)
     found = [
-        make([cell for cell in cells if (cell.table, cell.dataset) == (name, dataset)], dataset)
-        for name, make in (("1", _table1), ("2", _table2))
-        for dataset in _distinct(cell.dataset for cell in cells if cell.table == name)
+        make(rows, dataset) for name, make in (("1", _table1), ("2", _table2)) for dataset, rows in _of(by_table, name)
     ]
-    third = [cell for cell in cells if cell.table == "3"]
-    if third:
-        found.append(_table3(third))
+    if any(table == "1" for table, _ in by_table):
+        found.append(_as_published())
+    transfer = [row for _, rows in _of(by_table, "3") for row in rows]
+    if transfer:
+        found.append(_table3(transfer))
     found += _figures(cells)
-    for table, title in _SWEEPS.items():
-        for dataset in _distinct(cell.dataset for cell in cells if cell.table == table):
-            own = [cell for cell in cells if (cell.table, cell.dataset) == (table, dataset)]
-            rows = [[group[0].label, *_measured(group)] for group in _groups(own)]
-            found.append(Table(f"{title}, {dataset}", ["", *_headings(own)], rows))
+    for name, title in SWEEPS.items():
+        found += [_sweep(f"{title}, {dataset}", rows) for dataset, rows in _of(by_table, name)]
     found += [_size(cell) for cell in cells if cell.table == "size"]
     return [*found, *([_claims(claims)] if claims else []), *([_leakage(leakage)] if leakage else [])]
+
+
+def _of(by_table: dict[tuple[str, str], list[Row]], table: str) -> list[tuple[str, list[Row]]]:
+    """Data sets of a table with their rows."""
+    return [(dataset, rows) for (name, dataset), rows in by_table.items() if name == table]
 
 
 def write_tables(out: Path, tables: Sequence[Table], cells: Sequence[CellResult]) -> None:
@@ -69,79 +86,113 @@ def write_tables(out: Path, tables: Sequence[Table], cells: Sequence[CellResult]
     heading = (
         "# The paper's tables, rerun\n\nFigures are per cent. C: classifier, the epoch chosen on held-out training "
         "recordings; best on test: the step chosen on the test set, as published, optimistic; G: nearest gallery "
-        "window. Published figures are of other persons and recordings unless the data set's name says otherwise; in "
-        "the released code nAUC is the ROC area.\n\n"
+        "window. Of several runs the mean over splits, each the mean over its seeds, ± the sample deviation of splits "
+        "(of seeds of one split). Intervals hold 95 % of resamples of persons, each with the probes of all runs. "
+        "Published figures are of other persons and recordings unless the data set's name says otherwise; in the "
+        "released code nAUC is the ROC area.\n\n"
     )
     write_text(out / MARKDOWN, heading + "\n".join(table.markdown() for table in tables))
     _write_parquet(out / PARQUET, cells)
 
 
-def _table1(cells: Sequence[CellResult], dataset: str) -> Table:
+def _table1(rows: Sequence[Row], dataset: str) -> Table:
     printed = published.DATASETS.get(dataset) or published.LATER.get(dataset)
-    rows = []
+    groups, lines = _grouped(rows), []
     for method in published.TABLE1:
-        group = [cell for cell in cells if cell.row == method.row]
-        entry = published.for_method(method.row, dataset)
-        if not group and entry is None:
-            continue
-        rank1, nauc = (entry["rank1"], entry["nauc"]) if entry else (None, None)
-        unmeasured = [NOTHING] * len(_headings(cells))
-        rows.append([method.label, _number(rank1), _number(nauc), *(_measured(group, cells) if group else unmeasured)])
-    extra = [group for group in _groups(cells) if group[0].row not in {method.row for method in published.TABLE1}]
-    rows += [[group[0].label, NOTHING, NOTHING, *_measured(group, cells)] for group in extra]
-    notes = []
-    if printed:
-        notes.append("Rows without figures of ours need depth or colour images, which no archive of skeletons has.")
-    else:
-        notes.append("The paper has no figures of this data set.")
-    columns = ["", f"published Rank-1 ({printed or 'none'})", "published nAUC", *_headings(cells)]
-    return Table(f"Table 1, {dataset}", columns, rows, [*notes, *_chance(cells)])
+        group, entry = groups.pop(method.row, []), published.for_method(method.row, dataset) or {}
+        if group or entry:
+            label = method.measured_as(group[0].first.label) if group else f"{method.label} ({method.absent})"
+            lines.append([label, *_published(entry), *_measured(group, rows)])
+    lines += [[group[0].first.label, *_published({}), *_measured(group, rows)] for group in groups.values()]
+    columns = ["", f"published Rank-1 ({printed or 'none'})", "published nAUC", *_headings(rows)]
+    notes = [] if printed else ["The paper has no figures of this data set."]
+    return Table(f"Table 1, {dataset}", columns, lines, [*notes, *_tested(rows)])
 
 
-def _table2(cells: Sequence[CellResult], dataset: str) -> Table:
-    rows = []
-    for group in _in_order(_groups(cells), [row.row for row in published.TABLE2]):
-        entry = group[0].published or {}
-        rows.append([group[0].label, _number(entry.get("rank1")), _number(entry.get("nauc")), *_measured(group, cells)])
-    columns = ["", "published Rank-1 (BIWI)", "published nAUC", *_headings(cells)]
-    return Table(f"Table 2, {dataset}", columns, rows, _chance(cells))
+def _as_published() -> Table:
+    """All methods of Table 1 with all printed figures, those that need images among them."""
+    columns = ["", "needs", *(f"{name} {what}" for name in published.DATASETS.values() for what in ("Rank-1", "nAUC"))]
+    lines = [
+        [method.label, method.needs]
+        + [_number(value) for pair in zip(method.rank1, method.nauc, strict=True) for value in pair]
+        for method in published.TABLE1
+    ]
+    note = (
+        "Chosen on the respective test set. What needs depth or colour images cannot be computed from an archive of "
+        "skeletons."
+    )
+    return Table("Table 1, as published", columns, lines, [note], words=(0, 1))
 
 
-def _table3(cells: Sequence[CellResult]) -> Table:
-    rows = []
-    for group in _groups(cells, trained_on=True):
-        first = group[0]
-        entry = first.published or {}
+def _table2(rows: Sequence[Row], dataset: str) -> Table:
+    groups, lines = _grouped(rows), []
+    for row in published.TABLE2:
+        group = groups.pop(row.row, [])
+        label = group[0].first.label if group else f"{row.label} (not finished)"
+        lines.append([label, *_published({"rank1": row.rank1, "nauc": row.nauc}), *_measured(group, rows)])
+    lines += [[group[0].first.label, *_published({}), *_measured(group, rows)] for group in groups.values()]
+    columns = ["", "published Rank-1 (BIWI)", "published nAUC", *_headings(rows)]
+    return Table(f"Table 2, {dataset}", columns, lines, _tested(rows))
+
+
+def _table3(rows: Sequence[Row]) -> Table:
+    lines = []
+    for group in _grouped(rows).values():
+        first = group[0].first
         whose = "self" if first.row.endswith("self") else f"from {first.trained_on}"
         name = f"{first.row.partition('-')[0].upper()} on {first.dataset}, {whose}"
-        rows.append([name, _number(entry.get("rank1")), *_measured(group, cells)])
-    rows.sort(key=lambda row: (row[0].partition(" on ")[2].partition(",")[0], row[0]))
-    return Table("Table 3, transfer", ["", "published Rank-1", *_headings(cells)], rows)
+        lines.append([name, _published(first.published or {})[0], *_measured(group, rows)])
+    lines.sort(key=lambda line: (line[0].partition(" on ")[2].partition(",")[0], line[0]))
+    return Table("Table 3, transfer", ["", "published Rank-1", *_headings(rows)], lines)
+
+
+def _sweep(title: str, rows: Sequence[Row]) -> Table:
+    groups = sorted(_grouped(rows).values(), key=lambda group: swept(group[0].first))
+    lines = [[group[0].first.label, *_measured(group, rows)] for group in groups]
+    return Table(title, ["", *_headings(rows)], lines, _tested(rows))
+
+
+def swept(cell: CellResult) -> int:
+    """The value of f or D that a cell of a sweep is about."""
+    return int(cell.row[1:])
 
 
 def _figures(cells: Sequence[CellResult]) -> list[Table]:
     tables = []
-    attention = [cell for cell in cells if cell.table == "figure3a"]
+    attention = _runs([cell for cell in cells if cell.table == "figure3a"])
     if attention:
         rows = [
-            [f"{cell.label}, {cell.dataset}, {cell.split}, seed {cell.seed}"]
-            + [f"{100 * share:.1f}" for share in cell.values["locality"]]
-            for cell in attention
+            [name, *(_spread(own, [100 * cell.values["locality"][axis] for cell in own]) for axis in range(3))]
+            for name, own in attention.items()
         ]
         columns = ["attention within one frame of its place, per cent", "x", "y", "z"]
         tables.append(Table("Figure 3a, locality", columns, rows, [f"The paper: {published.FIGURE3['a']}."]))
-    curves = [cell for cell in cells if cell.table == "figure3b" and cell.training]
+    curves = _runs([cell for cell in cells if cell.table == "figure3b" and cell.training])
     if curves:
         rows = []
-        for cell in curves:
-            curve = (cell.training or {})["curve"]
-            points = [curve[round(part * (len(curve) - 1))] for part in (0.25, 0.5, 1.0)]
-            held_out = cell.values.get("held_out")
-            name = f"{cell.label}, {cell.dataset}, {cell.split}, seed {cell.seed}"
-            rows.append([name, f"{curve[-1][0]:,}", *(f"{point[1]:.4f}" for point in points), _number(held_out, 4)])
+        for name, own in curves.items():
+            losses = [(cell.training or {})["curve"] for cell in own]
+            points = [
+                _spread(own, [curve[round(part * (len(curve) - 1))][1] for curve in losses], 4)
+                for part in (0.25, 0.5, 1)
+            ]
+            held_out = _spread(own, [cell.values.get("held_out") for cell in own], 4)
+            steps = "/".join(f"{steps:,}" for steps in dict.fromkeys(curve[-1][0] for curve in losses))
+            rows.append([name, steps, *points, held_out])
         columns = ["L_R a window", "steps", "at a quarter", "at half", "at the end", "kept aside"]
         tables.append(Table("Figure 3b, reconstruction loss", columns, rows, [f"The paper: {published.FIGURE3['b']}."]))
     return tables
+
+
+def _runs(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
+    """Cells of one row and data set, over seeds and splits, by a name that says how many there are."""
+    groups: dict[tuple[str, str], list[CellResult]] = {}
+    for cell in cells:
+        groups.setdefault((cell.dataset, cell.label), []).append(cell)
+    return {
+        f"{label}, {dataset}" + (f", {len(own)} runs" if len(own) > 1 else ""): own
+        for (dataset, label), own in groups.items()
+    }
 
 
 def _size(cell: CellResult) -> Table:
@@ -167,8 +218,8 @@ def _claims(claims: Sequence[dict[str, Any]]) -> Table:
                 claim["dataset"],
                 claim["protocol"] or NOTHING,
                 printed,
-                f"{claim['better']:.1f} / {claim['worse']:.1f}",
-                f"{claim['difference']:+.1f}",
+                " / ".join(shown(claim, claim[name]) for name in ("better", "worse")),
+                shown(claim, claim["difference"], signed=True),
                 f"{ends[0]:+.1f} to {ends[1]:+.1f}" if ends else NOTHING,
                 NOTHING if claim["p_value"] is None else f"{claim['p_value']:.4f}",
                 str(len(claim["differences"])),
@@ -177,12 +228,13 @@ def _claims(claims: Sequence[dict[str, Any]]) -> Table:
         )
     columns = ["claim", "data", "protocol", "published", "ours", "difference", "interval", "p", "runs", "verdict"]
     note = (
-        "Points of Rank-1. Intervals and p-values (two-sided, not corrected for the number of claims) come from "
-        "resampling and flipping persons; they say nothing of what other seeds of training would give. A claim is "
-        "decided where its interval leaves out 0, p is at most 0.05 and all runs agree; of transfer, where the "
-        "interval lies within 3 points, or beyond. The verdict is about this data and this much training."
+        "Points of Rank-1; of attention points of its share, of losses themselves. Intervals and p-values (two-sided, "
+        "not corrected for the number of claims) come from resampling and flipping persons; they say nothing of what "
+        "other seeds of training would give. A claim is decided where its interval leaves out 0, p is at most 0.05 and "
+        "all runs agree; of transfer, where the interval lies within 3 points, or beyond. The verdict is about this "
+        "data and this much training."
     )
-    return Table("Claims", columns, rows, [note])
+    return Table("Claims", columns, rows, [note], words=(0, 1, 2, 9))
 
 
 def _leakage(leakage: Sequence[dict[str, Any]]) -> Table:
@@ -192,13 +244,12 @@ def _leakage(leakage: Sequence[dict[str, Any]]) -> Table:
         for entry in leakage
         for finding in entry["findings"]
     ]  # fmt: skip
-    return Table("What could spoil the figures", ["test set", "severity", "finding"], rows)
+    return Table("What could spoil the figures", ["test set", "severity", "finding"], rows, words=(0, 1, 2))
 
 
-def _headings(cells: Sequence[CellResult]) -> list[str]:
-    """Columns of figures that any of ``cells`` fills."""
-    there = {(cell.protocol, cell.selection) for cell in cells}
-    headings = []
+def _headings(rows: Sequence[Row]) -> list[str]:
+    """Columns of figures that any of ``rows`` fills."""
+    there, headings = {row.how for row in rows}, []
     if ("C", "validation") in there:
         headings += ["C Rank-1", "interval", "nAUC (CMC)", "nAUC (ROC)", "recordings"]
     if ("C", "best-on-test") in there:
@@ -208,56 +259,70 @@ def _headings(cells: Sequence[CellResult]) -> list[str]:
     return headings
 
 
-def _measured(group: Sequence[CellResult], among: Sequence[CellResult] | None = None) -> list[str]:
-    """Texts under :func:`_headings` of ``among``."""
-    there = {(cell.protocol, cell.selection) for cell in (among or group)}
+def _measured(group: Sequence[Row], among: Sequence[Row]) -> list[str]:
+    """Texts under :func:`_headings` of ``among``, of rows of one configuration."""
+    there, own = {row.how for row in among}, {row.how: row for row in group}
     texts: list[str] = []
-    for how in _HOW:
-        if how not in there:
+    for how in ORDER:
+        if how not in there or how == ("C", "last"):
             continue
-        own = [cell for cell in group if (cell.protocol, cell.selection) == how]
-        rank1 = _spread([cell.figures.get("rank1") for cell in own])
-        ends = own[0].interval.get("rank1") if len(own) == 1 else None
+        row = own.get(how)
+        ends = row.interval.get("rank1") if row else None
         interval = f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else NOTHING
         if how == ("C", "validation"):
-            texts += [rank1, interval]
-            texts += [_spread([cell.figures.get(name) for cell in own]) for name in ("nauc_cmc", "nauc_roc")]
-            texts.append(_spread([cell.recordings.get("rank1") for cell in own]))
+            recordings = _text(row.recordings, row.recordings_deviation, "rank1") if row else NOTHING
+            texts += [_figure(row, "rank1"), interval, _figure(row, "nauc_cmc"), _figure(row, "nauc_roc"), recordings]
         elif how == ("C", "best-on-test"):
-            texts += [rank1, _spread([cell.figures.get("nauc_roc") for cell in own])]
+            texts += [_figure(row, "rank1"), _figure(row, "nauc_roc")]
         else:
-            texts += [rank1, interval, _spread([cell.figures.get("mean_ap") for cell in own])]
+            texts += [_figure(row, "rank1"), interval, _figure(row, "mean_ap")]
     return texts
 
 
-def _chance(cells: Sequence[CellResult]) -> list[str]:
-    known = [cell for cell in cells if cell.chance is not None]
-    if not known:
-        return []
-    first = known[0]
-    return [f"{first.persons} persons, {first.probes:,} probe windows; Rank-1 by chance {first.chance:.1f}."]
+def _tested(rows: Sequence[Row]) -> list[str]:
+    """Who and what was tested, of each split."""
+    known: dict[str, CellResult] = {}
+    for row in rows:
+        for cell in row.cells:
+            if cell.chance is not None:
+                known.setdefault(cell.split, cell)
+    return [
+        (f"{split}: " if len(known) > 1 else "")
+        + f"{cell.persons} persons, {cell.probes:,} probe windows; Rank-1 by chance {cell.chance:.1f}."
+        for split, cell in known.items()
+    ]
 
 
-def _groups(cells: Sequence[CellResult], trained_on: bool = False) -> list[list[CellResult]]:
-    """Cells of one row each, over protocols, seeds and splits, in order of appearance."""
-    groups: dict[tuple[str | None, ...], list[CellResult]] = {}
-    for cell in cells:
-        key = (cell.dataset, cell.row, cell.trained_on if trained_on else None)
-        groups.setdefault(key, []).append(cell)
-    return list(groups.values())
+def _grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows that differ in protocol and selection alone, by their key; of a transfer by data sets as well."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        cell = row.first
+        key = f"{cell.dataset}/{cell.row}/{cell.trained_on}" if cell.table == "3" else cell.row
+        groups.setdefault(key, []).append(row)
+    return groups
 
 
-def _in_order(groups: list[list[CellResult]], rows: Sequence[str]) -> list[list[CellResult]]:
-    places = {row: place for place, row in enumerate(rows)}
-    return sorted(groups, key=lambda group: (places.get(group[0].row, len(rows)), group[0].row))
+def _published(entry: dict[str, Any]) -> list[str]:
+    return [_number(entry.get("rank1")), _number(entry.get("nauc"))]
 
 
-def _spread(values: Iterable[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
+def _figure(row: Row | None, name: str) -> str:
+    return _text(row.mean, row.deviation, name) if row else NOTHING
+
+
+def _text(means: dict[str, float], deviations: dict[str, float], name: str, digits: int = 1) -> str:
+    text = _number(means.get(name), digits)
+    return f"{text} ± {deviations[name]:.{digits}f}" if name in deviations else text
+
+
+def _spread(cells: Sequence[CellResult], values: Sequence[float | None], digits: int = 1) -> str:
+    """Mean and deviation over the runs of ``cells``."""
+    found = spread(zip((cell.split for cell in cells), values, strict=True))
+    if found is None:
         return NOTHING
-    text = f"{statistics.fmean(known):.1f}"
-    return text if len(known) == 1 else f"{text} ± {statistics.stdev(known):.1f}"
+    mean, deviation = found
+    return _text({"": mean}, {} if deviation is None else {"": deviation}, "", digits)
 
 
 def _number(value: float | None, digits: int = 1) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sgela_fast.evaluation.bootstrap import person_interval
+from sgela_fast.evaluation.bootstrap import Run, person_interval, runs_interval
 
 
 def test_persons_are_resampled_not_windows() -> None:
@@ -45,3 +45,27 @@ def test_wider_confidence_gives_a_wider_interval() -> None:
 @pytest.mark.parametrize(("persons", "resamples"), [([3, 3], 100), ([0, 1], 0)])
 def test_no_interval_of_one_person_or_without_resamples(persons: list[int], resamples: int) -> None:
     assert person_interval(np.array([0.0, 1.0]), np.array(persons), resamples) is None
+
+
+def test_several_runs_are_drawn_together_and_seeds_are_averaged_before_splits() -> None:
+    generator = np.random.default_rng(0)
+    splits, counts = ("a", "a", "b"), (5, 5, 3)
+    runs = []
+    for split, count in zip(splits, counts, strict=True):
+        persons = np.repeat([f"p{code}" for code in range(8)], count)
+        runs.append(Run(generator.random(len(persons)) < 0.5 + 0.3 * (split == "b"), persons, split))
+    low, high = runs_interval(runs, resamples=4000) or (0, 0)
+    drawn = np.random.default_rng(1).integers(0, 8, (4000, 8))
+    each = [
+        np.stack([run.values[run.persons == f"p{code}"].mean() for code in range(8)])[drawn].mean(1) for run in runs
+    ]
+    expected = np.percentile((each[0] + each[1]) / 4 + each[2] / 2, [2.5, 97.5])
+    np.testing.assert_allclose((low, high), expected, atol=0.02)
+    assert low < 0.25 * (runs[0].values.mean() + runs[1].values.mean()) + 0.5 * runs[2].values.mean() < high
+
+
+def test_a_person_whom_one_run_lacks_is_drawn_for_the_others() -> None:
+    first = Run(np.ones(4), np.array(["anna", "anna", "bert", "bert"]), "a")
+    second = Run(np.zeros(1), np.array(["anna"]), "b")
+    # Where Bert alone is drawn there is no probe of the second run, and the first alone counts.
+    assert runs_interval([first, second], resamples=500) == (0.5, 1.0)

@@ -119,6 +119,22 @@ def test_losses_take_three_seeds_that_agree(folder: ResultsFolder) -> None:
     assert verdicts(folder, cells)["las-smaller-loss"].verdict == "holds"
     assert verdicts(folder, cells[:4])["las-smaller-loss"].verdict == "not decided"
     assert verdicts(folder, [*cells[:4], curve("las", 2, 5.0), cells[5]])["las-smaller-loss"].verdict == "not decided"
+    assert (
+        verdicts(folder, [curve(row, seed, 1.0) for seed in range(3) for row in ("las", "bas")])[
+            "las-smaller-loss"
+        ].verdict
+        == "not decided"
+    )
+
+
+def test_losses_are_shown_as_they_are_with_digits_enough_to_tell_them_apart(folder: ResultsFolder) -> None:
+    losses = {"las": 0.0767, "bas": 0.0703}
+    cells = [
+        CellResult(row, "figure3b", row, row, "one", values={"reconstruction": 9.0, "held_out": loss})
+        for row, loss in losses.items()
+    ]
+    (table,) = make_tables(cells, [claim.as_json() for claim in judge(folder, cells)])
+    assert table.rows[0][4:6] == ["0.0767 / 0.0703", "+0.0064"]
 
 
 def test_tables_give_mean_and_deviation_over_runs(folder: ResultsFolder) -> None:
