@@ -33,7 +33,12 @@ SGELA_INLINE void softmax_row_backward(A* scores, A* gradients, const A* bias, c
   for (int64_t j = 0; j < padded; j += kLanes) {
     const Vec<A> weight = load(scores + j);
     store(scores + j, weight * (load(gradients + j) - mean) * broadcast(scale));
-    store(gradients + j, kMode == Mode::kMbas ? weight * load(mask + j) : weight);
+    Vec<A> passed_on = weight;
+    if constexpr (kMode == Mode::kMbas) {
+      // Scratch behind the last key stays 0 whatever the mask is there: a centre may be NaN.
+      passed_on = select(load(bias + j) < zero<A>(), weight, weight * load(mask + j));
+    }
+    store(gradients + j, passed_on);
   }
 }
 
