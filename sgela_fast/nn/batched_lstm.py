@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -101,13 +102,13 @@ class BatchedLSTM(nn.Module):
                 if getattr(lstm, name) != getattr(first, name):
                     found, wanted = getattr(lstm, name), getattr(first, name)
                     raise ValueError(f"lstms[{index}] has {name}={found} and lstms[0] {wanted}; they must be equal")
-            weights = [one.get_parameter("weight_ih_l0") for one in (lstm, first)]
+            weights = [cast(Tensor, one.weight_ih_l0) for one in (lstm, first)]
             kinds = [(weight.dtype, weight.device) for weight in weights]
             if kinds[0] != kinds[1]:
                 (dtype, device), (wanted_dtype, wanted_device) = kinds
                 message = f"lstms[{index}] is {dtype} on {device} and lstms[0] {wanted_dtype} on {wanted_device}"
                 raise ValueError(f"{message}; convert one of them")
-        weight = first.get_parameter("weight_ih_l0")
+        weight = cast(Tensor, first.weight_ih_l0)
         result = cls(
             len(lstms),
             *(first.input_size, first.hidden_size, first.num_layers, first.dropout, first.bias),
@@ -118,13 +119,13 @@ class BatchedLSTM(nn.Module):
         with torch.no_grad():
             for name, parameter in result.named_parameters():
                 for group, lstm in enumerate(lstms):
-                    parameter[group].copy_(lstm.get_parameter(name))
+                    parameter[group].copy_(getattr(lstm, name))
         return result.train(first.training)
 
     def to_lstms(self) -> list[nn.LSTM]:
         """The groups as ``torch.nn.LSTM`` with ``batch_first=True``, each with copies of its weights."""
         settings = {name: getattr(self, name) for name in _SHARED}
-        weight = self.get_parameter("weight_ih_l0")
+        weight = cast(Tensor, self.weight_ih_l0)
         if self.num_layers == 1:
             settings["dropout"] = 0.0  # has no effect, and torch warns about it
         lstms = []
@@ -132,7 +133,7 @@ class BatchedLSTM(nn.Module):
             lstm = nn.LSTM(**settings, batch_first=True, device=weight.device, dtype=weight.dtype)
             with torch.no_grad():
                 for name, parameter in lstm.named_parameters():
-                    parameter.copy_(self.get_parameter(name)[group])
+                    parameter.copy_(getattr(self, name)[group])
             lstms.append(lstm.train(self.training))
         return lstms
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -150,7 +150,8 @@ class GatedTemporalPooling(nn.Module):
             module = MicroMotionTemplate(**settings).to(device=kind.device, dtype=kind.dtype)
             with torch.no_grad():
                 for name, parameter in module.named_parameters():
-                    parameter.copy_(self.get_parameter(name)[strip])
+                    convolution, _, weight_or_bias = name.rpartition(".")
+                    parameter.copy_(getattr(self.get_submodule(convolution), weight_or_bias)[strip])
             modules.append(module.train(self.training))
         return modules
 
@@ -162,10 +163,9 @@ class GatedTemporalPooling(nn.Module):
 
     def weights(self) -> list[GateWeights]:
         """Weights of all gates as the op takes them; differentiable."""
-        parameters = dict(self.named_parameters())
-        names = ("0.weight", "0.bias", "2.weight", "2.bias")
-        gates = range(len(self.windows))
-        return [GateWeights(*(parameters.get(f"gates.{gate}.{name}") for name in names)) for gate in gates]  # type: ignore[arg-type]
+        # Attributes, not parameters: what is parametrised or pruned is no parameter of its name.
+        gates = cast(Sequence[Sequence[_StripConv1d]], self.gates)
+        return [GateWeights(conv1.weight, conv1.bias, conv2.weight, conv2.bias) for conv1, _, conv2 in gates]
 
     def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Pool the frames of all strips.

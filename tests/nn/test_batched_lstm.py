@@ -89,6 +89,17 @@ def test_a_round_trip_through_torch_changes_nothing() -> None:
     assert BatchedLSTM(1, 2, 3, dropout=0.5).to_lstms()[0].dropout == 0  # torch would warn
 
 
+def test_weights_may_be_parametrised() -> None:
+    together, x = BatchedLSTM(3, 4, 6, 2, dtype=torch.float64), draw()
+    plain = together(x).output
+    torch.nn.utils.parametrizations.weight_norm(together, "weight_ih_l0")
+    torch.testing.assert_close(together(x).output, plain, **EXACT)
+    singles = together.to_lstms()
+    torch.testing.assert_close(singles[1](x[1])[0], plain[1], **EXACT)
+    torch.nn.utils.parametrizations.weight_norm(singles[1], "weight_ih_l0")
+    torch.testing.assert_close(BatchedLSTM.from_lstms(singles)(x).output, plain, **EXACT)
+
+
 def test_stacked_state_dicts_of_torch_can_be_loaded() -> None:
     singles = lstms()
     states = [single.state_dict() for single in singles]

@@ -45,6 +45,17 @@ def test_to_modules_gives_back_what_came_from_modules() -> None:
         assert all(a.data_ptr() != b.data_ptr() for a, b in zip(before.parameters(), after.parameters(), strict=True))
 
 
+def test_weights_may_be_parametrised() -> None:
+    module, features = GatedTemporalPooling(3, 8, 2), torch.randn(3, 2, 7, 8)
+    plain = module(features)
+    torch.nn.utils.parametrizations.weight_norm(module.get_submodule("gates.0.0"))
+    torch.testing.assert_close(module(features), plain)
+    strips = module.to_modules()
+    torch.testing.assert_close(strips[1](features[1].mT).amax(dim=-1), plain[1])
+    module(features).sum().backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
 def test_weights_start_as_those_of_convolutions_do() -> None:
     module = GatedTemporalPooling(40, 16, 8)
     conv1 = module.get_parameter("gates.0.0.weight")
