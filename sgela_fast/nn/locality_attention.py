@@ -51,7 +51,8 @@ class LocalityAttention(nn.Module):
     Args:
         query_size: features of a query row (the decoder's state).
         key_size: features of a memory row; ``None`` for ``query_size``.
-        sigma: width of the locality mask, in positions (Eq. 5).
+        sigma: width of the locality mask, in positions (Eq. 5). A ``torch.nn.Parameter`` of one number is learned, by
+            the reference backend.
         window: half width outside which the mask is 0; ``None`` for none.
         centers: where the mask expects row t: ``reverse`` (p_t = Tk - 1 - t) or ``identity`` (p_t = t). A call can give
             positions of its own.
@@ -64,7 +65,7 @@ class LocalityAttention(nn.Module):
         bias: a bias in the attentional layer; Eq. 9 has none.
         groups: number of independent attentions of one shape, for the first dimension of every input; each has weights
             of its own. ``None`` for a single one, shared by all leading dimensions.
-        scale: factor on the scores; the paper has 1.
+        scale: factor on the scores; the paper has 1. Learned as ``sigma`` is if it is a parameter.
         detach_target: treat the masked alignment as a constant in the loss's gradient.
         backend: ``auto``, ``reference`` or ``fused``, as for the op.
         device: where the weights are made.
@@ -83,7 +84,7 @@ class LocalityAttention(nn.Module):
         query_size: int,
         key_size: int | None = None,
         *,
-        sigma: float,
+        sigma: float | Tensor,
         window: float | None = None,
         centers: Centers = "reverse",
         mode: Mode = "las",
@@ -93,14 +94,14 @@ class LocalityAttention(nn.Module):
         output_size: int | None = None,
         bias: bool = False,
         groups: int | None = None,
-        scale: float = 1.0,
+        scale: float | Tensor = 1.0,
         detach_target: bool = False,
         backend: Backend = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_settings(mode, sigma, window, backend, centers)
+        check_settings(mode, sigma, window, backend, centers, scale)
         if score not in ("dot", "general"):
             raise ValueError(f"score is {score!r}; choose dot or general")
         if fusion not in ("tanh", "linear", None):
@@ -243,8 +244,13 @@ class LocalityAttention(nn.Module):
             "backend": "auto",
         }
         settings = {name: getattr(self, name) for name in usual}
-        shown = [f"{name}={value!r}" for name, value in settings.items() if value != usual[name]]
-        return ", ".join([f"{self.query_size}, {self.key_size}, sigma={self.sigma}", *shown])
+        settings = {"sigma": self.sigma, **settings}
+        shown = [
+            f"{name}={'learned' if isinstance(value, nn.Parameter) else repr(value)}"
+            for name, value in settings.items()
+            if name not in usual or value != usual[name]
+        ]
+        return ", ".join([f"{self.query_size}, {self.key_size}", *shown])
 
     def _fuse(self, query: Tensor, context: Tensor) -> Tensor:
         if self.fusion_weight is None:

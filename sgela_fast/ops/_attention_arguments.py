@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from numbers import Real
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,19 +20,53 @@ MODES: dict[str, int] = {"bas": 0, "mbas": 1, "las": 2}
 DIRECTIONS: dict[str, int] = {"reverse": -1, "identity": 1}
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raise ValueError for a setting that is neither a number nor a tensor of one."""
+    if isinstance(value, (float, int)):
+        return
+    if not isinstance(value, (Tensor, Real, torch.SymFloat, torch.SymInt)):
+        raise ValueError(f"{name} is {value!r}; give a number")
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; it is one number for all sequences of a call")
+
+
+def why_learned_settings_are_not_fused(sigma: float | Tensor, scale: float | Tensor = 1.0) -> str | None:
+    """Why the kernels cannot run with these settings, or ``None``: they hand back no gradients of numbers."""
+    if torch.is_grad_enabled():
+        for name, value in (("sigma", sigma), ("scale", scale)):
+            if isinstance(value, Tensor) and value.requires_grad:
+                return f"its kernels have no gradient of {name}; give a number"
+    return None
+
+
+def as_number(value: float | Tensor) -> float:
+    """A setting as the ops take it."""
+    return value.detach().item() if isinstance(value, Tensor) else value
+
+
 def check_settings(
-    mode: str, sigma: float, window: float | None, backend: str, centers: Centers | Tensor | None
+    mode: str,
+    sigma: float | Tensor,
+    window: float | None,
+    backend: str,
+    centers: Centers | Tensor | None,
+    scale: float | Tensor,
 ) -> None:
     """Raise ValueError for a setting that is unknown or out of range."""
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; choose las, mbas or bas")
+    check_number("sigma", sigma)
+    check_number("scale", scale)
+    if window is not None:
+        check_number("window", window)
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}; it must be positive")
     if window is not None and not window >= 0:
         raise ValueError(f"window is {window}; it must be 0 or more, or None")
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; choose auto, reference or fused")
-    if centers is not None and not isinstance(centers, Tensor) and centers not in DIRECTIONS:
+    named = isinstance(centers, str) and centers in DIRECTIONS
+    if centers is not None and not isinstance(centers, Tensor) and not named:
         raise ValueError(f"centers is {centers!r}; give reverse, identity or a tensor of positions")
 
 

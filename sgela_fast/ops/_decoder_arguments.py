@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend
+from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend, check_number
 from sgela_fast.reference.attention_decoder import DecoderWeights
 from sgela_fast.reference.batched_lstm import LSTMState
 
@@ -19,7 +19,7 @@ def check_settings(
     feedback: bool,
     mode: str | None,
     centers: str,
-    sigma: float,
+    sigma: float | Tensor,
     window: float | None,
     fusion: str,
     outputs: str,
@@ -34,8 +34,11 @@ def check_settings(
         raise ValueError(f"mode is {mode!r}; choose las, mbas or bas, or None for no attention")
     if centers not in DIRECTIONS:
         raise ValueError(f"centers is {centers!r}; choose reverse or identity")
+    check_number("sigma", sigma)
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}; it must be positive")
+    if window is not None:
+        check_number("window", window)
     if window is not None and not window >= 0:
         raise ValueError(f"window is {window}; it must be 0 or more, or None")
     if fusion not in ("tanh", "linear"):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 LIBRARY = torch.library.Library("sgela_fast", "FRAGMENT")
 
@@ -24,6 +25,7 @@ else:
     WHY_NO_EXTENSION = None
 
 WHY_NOT_TORCH_FUNC = "torch.func's derivatives (grad, vjp, jvp, jacrev) do not reach custom ops"
+WHY_NOT_FORWARD_MODE = "forward-mode derivatives (torch.autograd.forward_ad) do not reach it"
 AUTOCASTING = tuple(device for device in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(device))
 WHY_NO_TRITON: str | None = None if importlib.util.find_spec("triton") else "triton is not installed"
 
@@ -70,6 +72,11 @@ def is_differentiated_by_torch_func() -> bool:
     return any(transform.key() in (kinds.Grad, kinds.Jvp) for transform in transforms)
 
 
+def is_differentiated_forwards() -> bool:
+    """Whether a level of forward-mode derivatives is open: the kernels would return results without tangents."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
 def chooses_fused(name: str, backend: str, missing: str | None, proven: bool) -> bool:
     """Whether the op ``name`` runs its kernels for one call, and not its reference.
 
@@ -86,6 +93,8 @@ def chooses_fused(name: str, backend: str, missing: str | None, proven: bool) ->
         return False
     if missing is None and is_differentiated_by_torch_func():
         missing = WHY_NOT_TORCH_FUNC
+    if missing is None and is_differentiated_forwards():
+        missing = WHY_NOT_FORWARD_MODE
     if backend == "fused" and missing is not None:
         raise RuntimeError(f"{name} cannot run fused: {missing}, or use backend='reference'")
     return missing is None and (backend == "fused" or proven)

@@ -13,11 +13,16 @@ from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from sgela_fast.ops import _decoder_arguments as arguments
 from sgela_fast.ops import _decoder_training, _library, _packed_decoder
-from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES, Backend
+from sgela_fast.ops._attention_arguments import (
+    DIRECTIONS,
+    MODES,
+    Backend,
+    as_number,
+    why_learned_settings_are_not_fused,
+)
 from sgela_fast.ops._decoder_arguments import Outputs
 from sgela_fast.ops._decoder_packing import forget_packed_weights, packed_weights
 from sgela_fast.ops._library import autocasts
@@ -67,7 +72,7 @@ def attention_decoder(
     feedback: bool = ...,
     mode: Mode | None = ...,
     centers: Literal["reverse", "identity"] = ...,
-    sigma: float = ...,
+    sigma: float | Tensor = ...,
     window: float | None = ...,
     fusion: Literal["tanh", "linear"] = ...,
     outputs: Literal["all"] = ...,
@@ -86,7 +91,7 @@ def attention_decoder(
     feedback: bool = ...,
     mode: Mode | None = ...,
     centers: Literal["reverse", "identity"] = ...,
-    sigma: float = ...,
+    sigma: float | Tensor = ...,
     window: float | None = ...,
     fusion: Literal["tanh", "linear"] = ...,
     outputs: Literal["context"],
@@ -104,7 +109,7 @@ def attention_decoder(
     feedback: bool = False,
     mode: Mode | None = "las",
     centers: Literal["reverse", "identity"] = "reverse",
-    sigma: float = 3.0,
+    sigma: float | Tensor = 3.0,
     window: float | None = None,
     fusion: Literal["tanh", "linear"] = "tanh",
     outputs: Outputs = "all",
@@ -133,7 +138,8 @@ def attention_decoder(
         feedback: read the previous prediction.
         mode: kind of alignment, ``None`` for a decoder without attention.
         centers: where the locality mask expects row t: counted from the end for reverse reconstruction.
-        sigma: width of the locality mask, in positions.
+        sigma: width of the locality mask, in positions; a tensor of one that requires a gradient gets it, from the
+            reference, to which ``auto`` leaves such calls.
         window: half width outside which the mask is 0; ``None`` for none.
         fusion: activation of the attentional layer.
         outputs: ``all`` for everything, or ``context`` for the contexts alone: then neither skeletons nor the last
@@ -164,7 +170,7 @@ def attention_decoder(
     if isinstance(weights, PackedDecoder):
         return _decode_packed(encoded, state, weights, settings, outputs, backend)
     arguments.check_tensors(encoded, state, weights, teacher, steps, attends)
-    if not _use_fused(encoded, state, weights, teacher, backend):
+    if not _use_fused(encoded, state, weights, teacher, sigma, backend):
         return _run_reference(outputs, (encoded, state, weights), settings)
     learns = torch.is_grad_enabled() and _require_gradients(encoded, state, weights, teacher)
     results = (_decoder_training.decode if learns else DECODE.overload)(
@@ -190,7 +196,7 @@ def _configuration(settings: dict[str, Any], outputs: Outputs) -> tuple[Any, ...
         settings["feedback"],
         MODES[settings["mode"] or "bas"],
         DIRECTIONS[settings["centers"]],
-        settings["sigma"],
+        as_number(settings["sigma"]),
         settings["window"],
         settings["fusion"] == "tanh",
         outputs == "all",
@@ -222,7 +228,7 @@ def _decode_packed(
 ) -> DecoderOutput | Tensor:
     teacher, attends = settings["teacher"], settings["mode"] is not None
     _packed_decoder.check_call(encoded, state, packed, teacher, settings["steps"], settings["feedback"], attends)
-    fused = _use_fused(encoded, state, None, teacher, backend)
+    fused = _use_fused(encoded, state, None, teacher, settings["sigma"], backend)
     on_cpu = encoded.device.type == "cpu"
     if not fused or (packed.precision != "full" and packed.packed is None):
         decoded = _packed_decoder.run_in_pytorch(encoded, state, packed, settings)
@@ -259,26 +265,25 @@ def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
 
 
 def _use_fused(
-    encoded: Tensor, state: LSTMState, weights: DecoderWeights | None, teacher: Tensor | None, backend: Backend
+    encoded: Tensor,
+    state: LSTMState,
+    weights: DecoderWeights | None,
+    teacher: Tensor | None,
+    sigma: float | Tensor,
+    backend: Backend,
 ) -> bool:
     if backend == "reference":
         return False
-    missing = why_not_fused(encoded.device.type, encoded.dtype)
+    missing = why_not_fused(encoded.device.type, encoded.dtype) or why_learned_settings_are_not_fused(sigma)
     if missing is None and torch.is_grad_enabled() and _require_gradients(encoded, state, weights, teacher):
         missing = _decoder_training.WHY_NO_CPU_KERNEL
         if missing is None and encoded.dtype not in _DIFFERENTIABLE:
             missing = f"there are no gradients for {str(encoded.dtype).removeprefix('torch.')} on the CPU"
         if encoded.device.type == "cuda":
             missing = "the kernels for CUDA devices have no gradients (use torch.no_grad())"
-    if missing is None and _is_transformed():
-        missing = "torch.func's transformations and forward-mode derivatives do not reach it"
+    if missing is None and not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        missing = "torch.func's transformations do not reach it"
     return _library.chooses_fused("attention_decoder", backend, missing, encoded.device.type in _PROVEN)
-
-
-def _is_transformed() -> bool:
-    if torch.compiler.is_compiling():
-        return False
-    return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
 
 
 def _require_gradients(

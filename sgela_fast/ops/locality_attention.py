@@ -52,9 +52,9 @@ def locality_attention(
     value: Tensor | None = None,
     *,
     centers: Centers | Tensor | None = "reverse",
-    sigma: float,
+    sigma: float | Tensor,
     window: float | None = None,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     key_padding_mask: Tensor | None = None,
     first_step: int = 0,
     mode: Mode = "las",
@@ -76,9 +76,11 @@ def locality_attention(
         value: ``(..., Tk, Kv)``; ``None`` means ``key``, which is then read once.
         centers: ``reverse`` (p_t = Tk - 1 - t), ``identity`` (p_t = t) or a tensor ``(..., Tq)`` of positions, which
             gets a gradient if it requires one; ``None`` is ``reverse``.
-        sigma: width of the locality mask, in positions.
+        sigma: width of the locality mask, in positions; one number for a call. A tensor of one that requires a gradient
+            gets it, from the reference: the kernels have none, and ``auto`` leaves such calls to it.
         window: half width outside which the mask is 0; ``None`` for none.
-        scale: factor on the scores; the paper has 1.
+        scale: factor on the scores; the paper has 1. A learned one is as a learned ``sigma``; to keep the kernels,
+            multiply the query by it.
         key_padding_mask: ``(..., Tk)`` bool, True where a key is padding. Padding takes no weight; a sequence of
             nothing but padding has zeros for context, loss and gradients. Padded keys and values must be finite.
         first_step: decoding step of the first query row, for decoding one row at a time.
@@ -99,10 +101,10 @@ def locality_attention(
             derivative: the fused backward has none. ``torch.func.vmap`` works; ``torch.func.grad`` and its kin are the
             reference's alone, and ``auto`` takes it for them.
     """
-    arguments.check_settings(mode, sigma, window, backend, centers)
+    arguments.check_settings(mode, sigma, window, backend, centers, scale)
     batch = arguments.leading_shape_of_checked(query, key, value, key_padding_mask, centers)
     settings: dict[str, Any] = {}
-    fused = _use_fused(query, backend)
+    fused = _use_fused(query, sigma, scale, backend)
     if return_alignment or not fused:
         settings = {"centers": centers, "sigma": sigma, "window": window, "scale": scale}
         settings |= {"key_padding_mask": key_padding_mask, "first_step": first_step}
@@ -116,9 +118,9 @@ def locality_attention(
     configuration = (
         first_step,
         0 if isinstance(centers, Tensor) else arguments.DIRECTIONS[centers or "reverse"],
-        sigma,
+        arguments.as_number(sigma),
         window,
-        scale,
+        arguments.as_number(scale),
         arguments.MODES[mode],
         detach_target,
     )
@@ -165,9 +167,9 @@ def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _use_fused(query: Tensor, backend: Backend) -> bool:
+def _use_fused(query: Tensor, sigma: float | Tensor, scale: float | Tensor, backend: Backend) -> bool:
     device = query.device.type
-    missing = why_not_fused(device, query.dtype)
+    missing = why_not_fused(device, query.dtype) or arguments.why_learned_settings_are_not_fused(sigma, scale)
     return _library.chooses_fused("locality_attention", backend, missing, device in _PROVEN)
 
 

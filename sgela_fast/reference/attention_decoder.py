@@ -63,7 +63,7 @@ def attention_decoder(
     feedback: bool = False,
     mode: Mode | None = "las",
     centers: Literal["reverse", "identity"] = "reverse",
-    sigma: float = 3.0,
+    sigma: float | Tensor = 3.0,
     window: float | None = None,
     fusion: Literal["tanh", "linear"] = "tanh",
 ) -> DecoderOutput:

@@ -35,7 +35,7 @@ class LocalityAttention(NamedTuple):
     alignment: Tensor | None
 
 
-def mask_exponent(centers: Tensor, keys: int, sigma: float, window: float | None = None) -> Tensor:
+def mask_exponent(centers: Tensor, keys: int, sigma: float | Tensor, window: float | None = None) -> Tensor:
     """Exponent of the locality mask, -(j - p_t)^2 / (2 sigma^2) (Eq. 5).
 
     Args:
@@ -74,9 +74,9 @@ def locality_attention(
     value: Tensor | None = None,
     *,
     centers: Centers | Tensor | None = "reverse",
-    sigma: float,
+    sigma: float | Tensor,
     window: float | None = None,
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     key_padding_mask: Tensor | None = None,
     first_step: int = 0,
     mode: Mode = "las",
@@ -91,9 +91,9 @@ def locality_attention(
         value: ``(..., Tk, Kv)``; ``None`` means ``key``.
         centers: ``reverse`` (p_t = Tk - 1 - t), ``identity`` (p_t = t) or a tensor ``(..., Tq)``; ``None`` is
             ``reverse``.
-        sigma: width of the locality mask, in positions.
+        sigma: width of the locality mask, in positions: a number, or a tensor of one, which may require a gradient.
         window: half width outside which the mask is 0; ``None`` for none.
-        scale: factor on the scores; the paper has 1.
+        scale: factor on the scores; the paper has 1. As ``sigma``, a number or a tensor of one.
         key_padding_mask: ``(..., Tk)`` bool, True where a key is padding. Padding takes no weight; a sequence of
             nothing but padding has zeros for context and loss. Padded keys and values must be finite.
         first_step: decoding step of the first query row, for decoding one row at a time.
@@ -126,10 +126,11 @@ def locality_attention(
         alignment = alignment * exponent.exp()  # Eq. 6
     elif mode == "las":
         # a - ã = a (1 - l), and 1 - l = -expm1(exponent) keeps its digits where l is close to 1. Eq. 7
+        residual = -alignment * torch.expm1(exponent)
         if detach_target:
-            residual = alignment - (alignment * exponent.exp()).detach()
-        else:
-            residual = -alignment * torch.expm1(exponent)
+            residual = residual.detach() + (
+                alignment - alignment.detach()
+            )  # the same value, and 1 as its derivative by a
         loss = residual.square().sum(dim=(-2, -1))
     context = alignment @ value  # (..., Tq, Kv), Eq. 8
     return LocalityAttention(context, loss, alignment if return_alignment else None)

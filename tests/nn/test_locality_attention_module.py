@@ -327,6 +327,17 @@ def test_it_says_what_it_is() -> None:
     assert repr(LocalityAttention(8, sigma=2.0)) == "LocalityAttention(8, 8, sigma=2.0)"
     many = LocalityAttention(8, 6, sigma=2.0, mode="mbas", score="general", output_size=3, bias=True, groups=2)
     assert many.extra_repr() == "8, 6, sigma=2.0, mode='mbas', score='general', output_size=3, bias=True, groups=2"
+    assert LocalityAttention(8, sigma=nn.Parameter(torch.tensor(2.0)), scale=0.5).extra_repr() == (
+        "8, 8, sigma=learned, scale=0.5"
+    )
+
+
+def test_a_width_that_is_a_parameter_is_learned() -> None:
+    attention = LocalityAttention(8, sigma=nn.Parameter(torch.tensor(1.0)), fusion=None)
+    attention(torch.randn(2, 4, 8), torch.randn(2, 7, 8)).loss.sum().backward()
+    (sigma,) = attention.parameters()
+    assert sigma.grad is not None
+    assert sigma.grad < 0  # a wider mask costs less
 
 
 @pytest.mark.parametrize(

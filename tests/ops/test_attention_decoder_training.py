@@ -162,6 +162,18 @@ def test_without_a_window_the_weights_gradients_are_zero() -> None:
     assert all(gradient is None or not gradient.any() for gradient in found)
 
 
+def test_a_learned_width_of_the_mask_gets_its_gradient_or_is_refused() -> None:
+    inputs = draw(PAPER._replace(dtype=torch.float64))
+    sigma = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    inputs.options["sigma"] = sigma
+    (learned,) = torch.autograd.grad(inputs.decode(backend="auto").loss.sum(), sigma)
+    (expected,) = torch.autograd.grad(inputs.decode(reference).loss.sum(), sigma)
+    assert torch.equal(learned, expected)
+    assert learned < 0  # a wider mask costs less
+    with pytest.raises(RuntimeError, match="no gradient of sigma; give a number, or use backend='reference'"):
+        inputs.decode(backend="fused")
+
+
 def test_a_derivative_of_a_derivative_is_refused() -> None:
     called, leaves = as_leaves(draw(RELEASED))
     output = called.decode(backend="fused")

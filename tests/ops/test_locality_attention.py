@@ -233,6 +233,31 @@ def test_detached_target_changes_the_gradient_and_not_the_loss(kernels: str) -> 
     assert not torch.allclose(*gradients)
 
 
+def test_a_detached_target_keeps_the_digits_of_a_wide_mask() -> None:
+    query, key = torch.randn(2, 6, 16), torch.randn(2, 6, 16)
+    exact = reference(query.double(), key.double(), sigma=1000.0, detach_target=True).loss
+    for backend in ("fused", "reference"):
+        loss = op.locality_attention(query, key, sigma=1000.0, detach_target=True, backend=backend).loss  # type: ignore[arg-type]
+        torch.testing.assert_close(loss.double(), exact, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["mbas", "las"])
+def test_a_learned_width_and_scale_get_their_gradients_or_are_refused(mode: Any) -> None:
+    query, key = (torch.randn(2, 4, 3, dtype=torch.float64) for _ in range(2))
+    sigma, scale = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1.5, 0.5))
+
+    def results(sigma: Tensor, scale: Tensor, backend: Any = "auto") -> tuple[Tensor, Tensor]:
+        return op.locality_attention(query, key, sigma=sigma, scale=scale, mode=mode, backend=backend)[:2]
+
+    assert torch.autograd.gradcheck(results, (sigma, scale))
+    for name, arguments in {"sigma": (sigma, scale.detach()), "scale": (sigma.detach(), scale)}.items():
+        with pytest.raises(RuntimeError, match=f"no gradient of {name}; give a number, or use backend='reference'"):
+            results(*arguments, backend="fused")
+    with torch.no_grad():
+        learned = results(sigma, scale, "fused")
+        assert all(map(torch.equal, learned, fused(query, key, sigma=1.5, scale=0.5, mode=mode)[:2]))
+
+
 def test_no_gradient_reaches_what_the_loss_does_not_depend_on(kernels: str) -> None:
     query, key, value = (draw(3, 6, 16, device=kernels, requires_grad=True) for _ in range(3))
     loss = fused(query, key, value, sigma=1.5).loss.sum()
@@ -273,6 +298,23 @@ def test_sequences_do_not_see_each_other(kernels: str) -> None:
     straight, permuted = fused(query, key, sigma=1.5), fused(query[order], key[order], sigma=1.5)
     assert torch.equal(straight.context[order], permuted.context)
     assert torch.equal(straight.loss[order], permuted.loss)
+
+
+@pytest.mark.parametrize("keys", LENGTHS)
+def test_a_centre_that_is_not_a_number_stays_in_its_sequence(kernels: str, keys: int) -> None:
+    query, key = draw(4, 6, 16, device=kernels), draw(4, keys, 16, device=kernels)
+    inputs = [query, key, torch.arange(6.0, device=kernels).repeat(4, 1)]
+
+    def gradients() -> tuple[Tensor, ...]:
+        query, key, centers = (tensor.clone().requires_grad_() for tensor in inputs)
+        context = fused(query, key, sigma=1.5, centers=centers, mode="mbas").context
+        return torch.autograd.grad(context.square().sum(), (query, key, centers))
+
+    clean = gradients()
+    inputs[2][1, 2] = torch.nan
+    others = [0, 2, 3]
+    for gradient, expected in zip(gradients(), clean, strict=True):
+        assert torch.equal(gradient[others], expected[others])
 
 
 @pytest.mark.parametrize("mode", ["bas", "mbas", "las"])
