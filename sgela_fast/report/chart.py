@@ -13,6 +13,7 @@ from sgela_fast.report.page import Table, evenly
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
 TABLE_POINTS = 16  # rows of a diagram's table
+FLAT = 1.05  # ratio of the ends of a logarithmic axis, at least
 BAR = 6  # width of an interval's cross-pieces
 
 Interval = tuple[float, float]
@@ -104,7 +105,9 @@ class Scale:
 
     def ticks(self) -> tuple[Tick, ...]:
         """Round values between the ends."""
-        values = log_ticks(self.low, self.high) if self.log else round_ticks(self.low, self.high)
+        values = log_ticks(self.low, self.high) if self.log else []
+        if len(values) < 2:  # a part of a decade may hold none of 1, 2 and 5
+            values = round_ticks(self.low, self.high)
         return tuple(Tick(round(self(value), 1), f"{value:.10g}") for value in values)
 
 
@@ -187,7 +190,9 @@ def line_chart(
         (lambda y: f"{y:.{max(3, digits)}g}") if log_y else f"{{:.{digits}f}}".format,
         ends,
     )
-    return Chart(title, x_title, y_title, across.ticks(), down.ticks(), drawn, table, note=note)
+    whole = all(float(x).is_integer() for x in xs)  # frames, steps, candidates
+    x_ticks = tuple(tick for tick in across.ticks() if not whole or float(tick.label).is_integer())
+    return Chart(title, x_title, y_title, x_ticks, down.ticks(), drawn, table, note=note)
 
 
 def histogram(
@@ -253,7 +258,8 @@ def _bars(intervals: Mapping[float, Interval], across: Scale, down: Scale, aside
 def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
     low, high = min(values), max(values)
     if log:
-        return (low, high) if high > low else (low / 2, high * 2)
+        # What hardly moves would have ticks of many digits, and would seem to leap.
+        return (low, high) if high > low * FLAT else (low / FLAT, high * FLAT)
     low = min(low, 0.0)
     return low, high if high > low else low + 1
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from sgela_fast.report.inputs import Results
+from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.report.page import per_cent
-from sgela_fast.reproduction.results import FIGURES, CellResult
+from sgela_fast.reproduction.results import FIGURES, CellResult, ResultsFolder
+from sgela_fast.reproduction.rows import Intervals, Row, rows_of
+
+if TYPE_CHECKING:
+    from sgela_fast.report.inputs import Results
 
 TITLES = {
     "rank1": "Rank-1",
@@ -29,43 +31,27 @@ SELECTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One configuration over all of its splits and seeds; figures are per cent.
+def text(row: Row, name: str) -> str:
+    """A figure with what is known of its spread: deviation of several runs, interval over persons."""
+    if name not in row.mean:
+        return "–"
+    shown = per_cent(row.mean[name])
+    if name in row.deviation:
+        shown += f"\u00a0±\u00a0{per_cent(row.deviation[name])}"
+    ends = row.interval.get(name)
+    return shown if ends is None else f"{shown} ({per_cent(ends[0])}\u00a0to\u00a0{per_cent(ends[1])})"
 
-    Attributes:
-        cells: what it is made of.
-        first: the first of them, for everything that they share.
-        mean: name of a figure to its mean.
-        deviation: sample deviation over splits (over seeds where there is one split), where there are several runs.
-        recordings: ``mean`` with whole recordings as probes.
-    """
 
-    cells: tuple[CellResult, ...]
-    mean: dict[str, float]
-    deviation: dict[str, float]
-    recordings: dict[str, float]
-
-    @property
-    def first(self) -> CellResult:
-        """The first cell."""
-        return self.cells[0]
-
-    def text(self, name: str) -> str:
-        """A figure with what is known of its spread: an interval of a single run, a deviation of several."""
-        if name not in self.mean:
-            return "–"
-        shown = per_cent(self.mean[name])
-        if name in self.deviation:
-            return f"{shown}\u00a0±\u00a0{per_cent(self.deviation[name])}"
-        interval = self.first.interval.get(name)
-        return shown if interval is None else f"{shown} ({per_cent(interval[0])}\u00a0to\u00a0{per_cent(interval[1])})"
-
-    @property
-    def runs(self) -> str:
-        """How many splits and seeds."""
-        splits, seeds = ({getattr(cell, name) for cell in self.cells} for name in ("split", "seed"))
-        return f"{len(splits)} × {len(seeds)}" if len(self.cells) > 1 else "1"
+def rows(results: Results) -> list[Row]:
+    """The rows of a reproduction or of an evaluation, those of several runs with their intervals over persons."""
+    settings = results.head.get("settings", {})
+    settings = settings.get("evaluation", settings)
+    intervals = Intervals(
+        ResultsFolder(results.path).read_probes,
+        int(settings.get("resamples", EvaluationConfig.resamples)),
+        float(settings.get("confidence", EvaluationConfig.confidence)),
+    )
+    return rows_of(cells_of(results), intervals)
 
 
 def cells_of(results: Results) -> list[CellResult]:
@@ -73,47 +59,9 @@ def cells_of(results: Results) -> list[CellResult]:
     return list(results.cells) if results.kind == "reproduction" else list(_of_evaluation(results.head))
 
 
-def rows_of(cells: Iterable[CellResult]) -> list[Row]:
-    """Rows of Re-ID figures, one for each table, row, data set, training set, protocol and selection."""
-    groups: dict[tuple[str | None, ...], list[CellResult]] = {}
-    for cell in cells:
-        if cell.protocol is not None and cell.figures:
-            key = (cell.table, cell.row, cell.dataset, cell.trained_on, cell.protocol, cell.selection)
-            groups.setdefault(key, []).append(cell)
-    return [_row(group) for group in groups.values()]
-
-
-def published(cell: CellResult, name: str) -> str:
-    """A published figure of a cell and where it stands; a dash where there is none."""
-    found = cell.published or {}
-    return "–" if found.get(name) is None else f"{found[name]:g}"
-
-
 def selection_in_words(selection: str | None) -> str:
     """How the tested weights were chosen."""
     return SELECTIONS.get(selection or "", selection or "not stated")
-
-
-def _row(cells: Sequence[CellResult]) -> Row:
-    mean, deviation = {}, {}
-    for name in FIGURES.values():
-        by_split: dict[str, list[float]] = {}
-        for cell in cells:
-            value = cell.figures.get(name)
-            if value is not None:
-                by_split.setdefault(cell.split, []).append(value)
-        groups = list(by_split.values())
-        if groups:
-            values = [statistics.fmean(group) for group in groups] if len(groups) > 1 else groups[0]
-            mean[name] = statistics.fmean(values)
-            if len(values) > 1:
-                deviation[name] = statistics.stdev(values)
-    recordings = {}
-    for name in TITLES:
-        values = [value for cell in cells if (value := cell.recordings.get(name)) is not None]
-        if values:
-            recordings[name] = statistics.fmean(values)
-    return Row(tuple(cells), mean, deviation, recordings)
 
 
 def _of_evaluation(head: dict[str, Any]) -> Iterable[CellResult]:
@@ -140,6 +88,7 @@ def _of_evaluation(head: dict[str, Any]) -> Iterable[CellResult]:
                 },
                 recordings=_in_per_cent(outcome["recordings"]),
                 chance=100 * outcome["chance"],
+                probes_file=outcome.get("probes_file"),
                 values={level: outcome[level]["cmc"] for level in ("windows", "recordings")},
                 notes=[
                     *(f"{count:,} {reason} left out" for reason, count in outcome["left_out"].items()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from sgela_fast.errors import ConfigError, DataError
 from sgela_fast.evaluation.cross_view_results import RESULTS as CROSS_VIEW
 from sgela_fast.evaluation.cross_view_results import SCHEMA as CROSS_VIEW_SCHEMA
 from sgela_fast.evaluation.cross_view_results import CrossViewResult, from_json
+from sgela_fast.report.figures import rows
 from sgela_fast.report.labels import LabelStudy, read_study
 from sgela_fast.reproduction.results import INDEX, CellResult, ResultsFolder
+from sgela_fast.reproduction.rows import Row
 from sgela_fast.skeletons.archive import Archive, is_archive
 
 EVALUATION = "sgela-fast/evaluation"
@@ -39,6 +42,11 @@ class Results:
     head: dict[str, Any]
     cells: tuple[CellResult, ...] = ()
     views: tuple[CrossViewResult, ...] = ()
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Rows of Re-ID figures, with intervals."""
+        return rows(self)
 
     @property
     def stores(self) -> list[Path]:

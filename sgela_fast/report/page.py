@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class Table:
         rows: cells; the first of each row is its title.
         numeric: positions of the columns that hold figures.
         left_out: rows that are not shown.
+        folded: whether it is closed until somebody opens it.
     """
 
     caption: str
@@ -28,6 +29,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[int, ...] = ()
     left_out: int = 0
+    folded: bool = False
 
     @classmethod
     def bounded(
@@ -36,6 +38,16 @@ class Table:
         """A table of the first ``most`` rows that counts the others."""
         kept = tuple(tuple(row) for row in rows[:most])
         return cls(caption, tuple(head), kept, tuple(numeric), max(0, len(rows) - most))
+
+    def without_empty_columns(self) -> Table:
+        """The same without the columns of which no row says anything."""
+        kept = [place for place in range(len(self.head)) if any(row[place] not in ("", "–") for row in self.rows)]
+        return replace(
+            self,
+            head=tuple(self.head[place] for place in kept),
+            rows=tuple(tuple(row[place] for place in kept) for row in self.rows),
+            numeric=tuple(number for number, place in enumerate(kept) if place in self.numeric),
+        )
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,13 @@ from sgela_fast.report.page import Section
 from sgela_fast.report.playback import playback
 from sgela_fast.report.quality import quality
 from sgela_fast.report.render import render, require_jinja
-from sgela_fast.report.tables import claims, summary, tables
+from sgela_fast.report.summary import summary
+from sgela_fast.report.sweeps import sweeps
+from sgela_fast.report.tables import tables
+from sgela_fast.report.verdicts import claims, leakage
 from sgela_fast.report.views import no_curves, silhouette_training, view_heats, view_summary, view_tables
 
-SECTIONS = 10  # units of progress
+SECTIONS = 12  # units of progress
 TITLES = {
     "evaluation": "Evaluation",
     "reproduction": "Reproduction of SGE-LA",
@@ -119,7 +122,9 @@ def _plan(inputs: Inputs, config: ReportConfig) -> list[Callable[[], Section]]:
     return [
         partial(tables, results),
         partial(claims, results),
+        *([partial(leakage, results)] if results.kind == "reproduction" else []),
         partial(cmc_curves, results),
+        *([partial(sweeps, results)] if results.kind == "reproduction" else []),
         partial(attention, inputs, config),
         partial(training_curves, inputs),
         partial(embedding_map, inputs, config),

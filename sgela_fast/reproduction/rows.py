@@ -13,7 +13,12 @@ from sgela_fast.reproduction.results import FIGURES, CellResult
 
 Interval = tuple[float, float]
 # How a Re-ID figure comes about: protocol and selection, in the order in which tables show them.
-ORDER = (("C", "validation"), ("C", "last"), ("C", "best-on-test"), ("G", "none"))
+ORDER: tuple[tuple[str | None, str | None], ...] = (
+    ("C", "validation"),
+    ("C", "last"),
+    ("C", "best-on-test"),
+    ("G", "none"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,10 @@ def rows_of(cells: Iterable[CellResult], intervals: Intervals | None = None) -> 
             key = (cell.table, cell.row, cell.dataset, cell.trained_on, cell.protocol, cell.selection)
             groups.setdefault(key, []).append(cell)
     subjects = list(dict.fromkeys(key[:4] for key in groups))
-    ordered = sorted(groups.items(), key=lambda item: (subjects.index(item[0][:4]), _place(item[1][0])))
+    ordered = sorted(
+        groups.items(),
+        key=lambda item: (subjects.index(item[0][:4]), place((item[1][0].protocol, item[1][0].selection))),
+    )
     return [_row(group, intervals) for _, group in ordered]
 
 
@@ -132,8 +140,8 @@ def spread(values: Iterable[tuple[str, float | None]]) -> tuple[float, float | N
     return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
 
 
-def _place(cell: CellResult) -> int:
-    how = (cell.protocol, cell.selection)
+def place(how: tuple[str | None, str | None]) -> int:
+    """Where tables show a protocol and selection."""
     return ORDER.index(how) if how in ORDER else len(ORDER)
 
 

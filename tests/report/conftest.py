@@ -116,6 +116,21 @@ def reproduction_cells(folder: ResultsFolder) -> list[CellResult]:
                     probes_file=probes_file,
                 )
             )
+    cells += [
+        CellResult(
+            cell=f"sweep-frames/kgbd/f{frames}",
+            table="sweep-frames",
+            row=f"f{frames}",
+            label=f"f = {frames}",
+            dataset="kgbd",
+            protocol="C",
+            selection="validation",
+            persons=20,
+            figures={"rank1": 50.0 + frames},
+            interval={"rank1": (45.0, 70.0)},
+        )
+        for frames in (4, 6)
+    ]
     matrix = np.full((3, 6, 6), 1 / 6).tolist()
     cells.append(
         CellResult(
@@ -160,10 +175,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "verdict": "not decided",
         "note": "1 run",
     }
+    leak = {
+        "severity": "warning",
+        "sentence": "the place of hip_center alone names the person of 11 % of the test frames",
+    }
     environment = {"versions": {"torch": "2.13.0"}, "device": "cpu"}
     reproduction.write_index(
         {
             "claims": [claim, undecided],
+            "leakage": [{"dataset": "kgbd", "split": "split", "trained_on": None, "findings": [leak]}],
             "environment": environment,
             "datasets": [{"name": "kgbd", "persons": 20}],
             "created": "today",

@@ -15,12 +15,16 @@ from sgela_fast.errors import ConfigError, DataError, MissingDependencyError
 from sgela_fast.report.chart import Scale, line_chart, log_ticks, round_ticks, thinned
 from sgela_fast.report.config import CURVE_POINTS, ReportConfig
 from sgela_fast.report.curves import attention, cmc_curves, training_curves
-from sgela_fast.report.figures import cells_of, rows_of
+from sgela_fast.report.figures import cells_of, text
 from sgela_fast.report.inputs import open_inputs, read_results
-from sgela_fast.report.page import evenly
+from sgela_fast.report.page import Table, evenly
 from sgela_fast.report.render import data_block, prose
 from sgela_fast.report.report import write_report
-from sgela_fast.report.tables import claims, summary, tables
+from sgela_fast.report.summary import summary
+from sgela_fast.report.sweeps import sweeps
+from sgela_fast.report.tables import tables
+from sgela_fast.report.verdicts import claims, leakage
+from sgela_fast.reproduction import published
 from sgela_fast.reproduction.results import CellResult, ResultsFolder
 from tests.report.conftest import NASTY, NASTY_PERSON, SMALL
 
@@ -122,53 +126,134 @@ def test_the_table_holds_the_figures_of_the_evaluation(made: Path) -> None:
     assert f"{100 * outcome['windows']['rank']['1']:.1f}" in " ".join(summary(read_results(made / "figures")))
 
 
-def test_seeds_of_a_cell_become_one_row_with_a_deviation(made: Path) -> None:
-    rows = rows_of(cells_of(read_results(made / "reproduced")))
+def test_seeds_of_a_cell_become_one_row_with_a_deviation_and_an_interval(made: Path) -> None:
+    results = read_results(made / "reproduced")
+    rows = [row for row in results.rows if row.first.table == "2"]
     assert [row.first.row for row in rows] == ["las-reverse-ages", "bas"]
-    assert rows[0].text("rank1") == "62.0\u00a0±\u00a00.7"
+    ranks = [np.load(made / "reproduced" / str(cell.probes_file))["rank"] for cell in rows[0].cells]
+    hits = np.mean([(rank == 1).reshape(20, -1).mean(axis=1) for rank in ranks], axis=0)
+    drawn = 100 * hits[np.random.default_rng(1).integers(0, 20, (4000, 20))].mean(axis=1)
+    np.testing.assert_allclose(rows[0].interval["rank1"], np.percentile(drawn, [2.5, 97.5]), atol=2)
+    low, high = rows[0].interval["rank1"]
+    assert text(rows[0], "rank1") == f"62.0\u00a0±\u00a00.7 ({low:.1f}\u00a0to\u00a0{high:.1f})"
     assert rows[0].runs == "1 × 2"
     assert "mean_ap" not in rows[0].mean
 
 
-def test_published_figures_stand_beside_ours_with_their_data_set(made: Path) -> None:
-    section = tables(read_results(made / "reproduced"))
-    table = next(part for part in section.parts if part.caption.startswith("Table 2"))
-    row = dict(zip(table.head, table.rows[0], strict=True))
-    assert row["Rank-1 published"] == "59.1 (BIWI)"
-    assert row["nAUC published"] == "86.5 (BIWI)"
-    assert (row["LAS"], row["MBAS"]) == ("✓", "")
-    assert "chosen on held-out training recordings" in table.caption
-    size = next(part for part in section.parts if part.caption.startswith("Size"))
-    assert size.rows == (("LAS", "", "5,700,000", "7.2e+07"),)
+def reproduction(folder: Path, cells: list[CellResult], **head: object) -> Path:
+    """A folder of cells with the published tables."""
+    results = ResultsFolder(folder)
+    results.append(cells)
+    results.write_index({"published": published.as_json(), **head})
+    return folder
 
 
-def test_methods_that_were_not_run_stand_in_table_1_with_their_printed_figures(tmp_path: Path) -> None:
-    folder = ResultsFolder(tmp_path)
+def measured(row: str, rank1: float, table: str = "1", **known: object) -> CellResult:
+    entries = {"dataset": "kgbd", "protocol": "C", "selection": "validation", "label": row, **known}
+    name = "/".join(map(str, (table, row, *entries.values())))
+    return CellResult(cell=name, table=table, row=row, figures={"rank1": rank1, "nauc_roc": 90.0}, **entries)  # type: ignore[arg-type]
+
+
+def table_of(folder: Path, beginning: str) -> list[dict[str, str]]:
+    """The rows of a table by the titles of its columns."""
+    found = (part for part in tables(read_results(folder)).parts if part.caption.startswith(beginning))
+    table: Table = next(found)
+    return [dict(zip(table.head, row, strict=True)) for row in table.rows]
+
+
+def test_published_figures_and_both_selections_stand_side_by_side(tmp_path: Path) -> None:
     cells = [
-        CellResult(protocol, "1", "ours", "Ours", "biwi", protocol=protocol, figures={"rank1": 50.0})
-        for protocol in ("C", "G")
+        measured("ours", 80.0, label="Ours"),
+        measured("ours", 84.0, selection="best-on-test", label="Ours"),
+        measured("ours", 60.0, protocol="G", selection="none", label="Ours"),
+        measured("pose-cnn", 30.0, label="Pose features v1 + CNN"),
     ]
-    folder.append(cells)
-    printed = [
-        {"row": "gei", "label": "Gait Energy Image", "rank1": {"BIWI": 21.4, "KGBD": None}, "nauc": {"BIWI": 73.2}},
-        {"row": "ours", "label": "Ours", "rank1": {"BIWI": 59.1}, "nauc": {"BIWI": 86.5}},
-    ]
-    folder.write_index({"published": {"table1": printed}})
-    table, gallery = tables(read_results(tmp_path)).parts
-    assert [row[0] for row in table.rows] == ["Ours", "Gait Energy Image (not run)"]
-    assert [row[0] for row in gallery.rows] == ["Ours"]  # they were printed for protocol C
-    column = table.head.index("Rank-1 published")
-    assert table.rows[1][column] == "21.4"
-    assert table.rows[1][table.head.index("Rank-1")] == "–"
+    rows = {row["Method"]: row for row in table_of(reproduction(tmp_path, cells), "Table 1: methods; kgbd")}
+    ours = rows["Ours (LAS, AGEs)"]
+    assert (ours["Rank-1 published (KGBD)"], ours["nAUC published (KGBD)"]) == ("87.7", "96.3")
+    figures = [ours[f"Rank-1, {how}"] for how in ("C, held out", "C, best on test", "G")]
+    assert figures == ["80.0", "84.0", "60.0"]
+    assert rows["D13 + KNN (not run)"]["Rank-1, C, held out"] == "–"
+    assert "PoseGait" not in rows
+    own = rows["Pose features v1 + CNN (in the place of PoseGait)"]
+    assert (own["Rank-1 published (KGBD)"], own["Rank-1, C, held out"]) == ("90.6", "30.0")
 
 
-def test_rows_stand_in_the_order_of_the_printed_table(tmp_path: Path) -> None:
-    folder = ResultsFolder(tmp_path)
-    cells = [CellResult(name, "2", name, name, "kgbd", protocol="G", figures={"rank1": 50.0}) for name in "cab"]
-    folder.append(cells)
-    folder.write_index({"published": {"table2": {"rows": [{"row": "a"}, {"row": "b"}]}}})
-    (table,) = tables(read_results(tmp_path)).parts
-    assert [row[0] for row in table.rows] == ["a", "b", "c"]
+def test_table_1_as_published_lists_what_needs_images(tmp_path: Path) -> None:
+    rows = table_of(reproduction(tmp_path, [measured("ours", 80.0)]), "Table 1 as published")
+    assert len(rows) == len(published.TABLE1)
+    energy = next(row for row in rows if row["Method"] == "Gait Energy Image")
+    assert (energy["Needs"], energy["BIWI Rank-1"], energy["KGBD Rank-1"]) == ("depth images", "21.4", "–")
+
+
+def test_table_2_keeps_the_printed_order_and_the_rows_that_were_not_run(tmp_path: Path) -> None:
+    cells = [measured(row, 50.0, "2", protocol="G", selection="none") for row in ("las-reverse-ages", "x", "ge")]
+    rows = [row["Method"] for row in table_of(reproduction(tmp_path, cells), "Table 2")]
+    assert rows[:2] == ["ge", "GE, GD (not run)"]
+    assert rows[-2:] == ["las-reverse-ages", "x"]
+    assert len(rows) == len(published.TABLE2) + 1
+
+
+def test_all_figures_are_there_in_detail_and_columns_that_say_nothing_are_not(made: Path) -> None:
+    section = tables(read_results(made / "reproduced"))
+    detail = next(part for part in section.parts if part.caption.startswith("In detail: Table 2"))
+    row = dict(zip(detail.head, detail.rows[0], strict=True))
+    assert detail.folded
+    assert (row["LAS"], row["MBAS"], row["Rank-1 published"]) == ("✓", "", "59.1 (BIWI)")
+    assert row["Rank-5"].startswith("90.0\u00a0±\u00a00.0 (")
+    assert "chosen on held-out training recordings" in detail.caption
+    side = next(part for part in section.parts if part.caption.startswith("Table 2"))
+    assert "Rank-1 published (BIWI)" in side.head
+    assert not any("published" in title for title in tables(read_results(made / "figures")).parts[0].head)
+
+
+def test_sizes_stand_beside_the_published_ones_with_their_units(tmp_path: Path) -> None:
+    values = {"parameters_as_released": 7_096_380, "flops_of_a_window": 74_907_648, "parts": {"parameters": {}}}
+    size = CellResult("size/las", "size", "las", "SGE-LA", "", values=values)
+    rows = table_of(reproduction(tmp_path, [size]), "Size")
+    assert [row["Published"] for row in rows] == ["7.15 million", "37.4 GFLOPs"]
+    assert rows[0]["Counted by the model"] == "7,096,380"
+
+
+def test_sweeps_are_drawn_with_intervals_at_whole_numbers(tmp_path: Path) -> None:
+    cells = [
+        measured(f"f{frames}", 50.0 + frames, "sweep-frames", interval={"rank1": (40.0, 70.0)}) for frames in (8, 4, 6)
+    ]
+    (diagram,) = sweeps(read_results(reproduction(tmp_path, cells))).parts
+    assert [row[0] for row in diagram.table.rows] == ["4", "6", "8"]
+    assert diagram.table.rows[0][1] == "54.0 (40.0\u00a0to\u00a070.0)"
+    assert diagram.lines[0].bars
+    assert [tick.label for tick in diagram.x_ticks] == ["4", "5", "6", "7", "8"]
+    assert "--tables sweeps" in sweeps(read_results(reproduction(tmp_path / "none", [measured("ours", 1.0)]))).missing
+
+
+def test_leaks_stand_on_the_page_gravest_first(tmp_path: Path) -> None:
+    fine = {"severity": "fine", "sentence": "no test frame occurs among the training frames"}
+    place = {"severity": "warning", "sentence": "the place names 11 %"}
+    checks = [
+        {"dataset": "kgbd", "split": "split", "trained_on": None, "findings": [fine, place]},
+        {"dataset": "kgbd", "split": "split", "trained_on": "gist", "findings": [fine]},
+    ]
+    section = leakage(read_results(reproduction(tmp_path, [measured("ours", 1.0)], leakage=checks)))
+    assert section.parts[0].rows == (
+        ("The place names 11 %", "warning", "kgbd (split)"),
+        ("No test frame occurs among the training frames", "fine", "kgbd (split), kgbd (from gist)"),
+    )
+    assert section.lead[-1].endswith("beside the figures: 1 warning.")
+
+
+def test_the_summary_speaks_of_each_data_set_and_leaves_the_test_sets_own_choice_out(tmp_path: Path) -> None:
+    cells = [
+        measured("ours", 80.0, label="Ours", persons=123),
+        measured("d13-knn", 90.0, label="D13"),
+        measured("lda", 10.0, label="LDA"),
+        measured("ours", 99.0, dataset="gist", label="Ours"),
+        measured("ours", 99.9, selection="best-on-test", label="Ours"),
+    ]
+    _, kgbd, gist = summary(read_results(reproduction(tmp_path, cells)))
+    assert "90.0 % with D13, the lowest of 3 10.0 % with LDA; ours 80.0 %" in kgbd
+    assert gist.startswith("gist, protocol C")
+    assert "99.9" not in kgbd + gist
 
 
 def test_claims_are_those_of_the_reproduction(made: Path) -> None:
@@ -200,6 +285,17 @@ def test_attention_becomes_a_coloured_table_for_each_axis(made: Path) -> None:
     assert parts[0].cells[0][0] == ("0.17", 5)
 
 
+def test_attention_of_several_runs_is_one_picture_and_all_pictures_share_a_scale(tmp_path: Path) -> None:
+    def cell(kind: str, seed: int, weight: float) -> CellResult:
+        values = {"attention": np.full((3, 2, 2), weight).tolist(), "locality": [0.5] * 3}
+        return CellResult(f"{kind}{seed}", "figure3a", kind, kind.upper(), "kgbd", seed=seed, values=values)
+
+    cells = [cell("las", 0, 0.8), cell("las", 1, 1.0), cell("bas", 0, 0.4)]
+    parts = attention(open_inputs(reproduction(tmp_path, cells)), SMALL).parts
+    assert [part.caption for part in parts[::3]] == ["BAS, kgbd, axis x", "LAS, kgbd, mean of 2 runs, axis x"]
+    assert [part.cells[0][0] for part in parts[::3]] == [("0.40", 2), ("0.90", 5)]
+
+
 def test_attention_of_a_run_is_averaged_over_the_archive(made: Path, tmp_path: Path) -> None:
     from sgela_fast.checkpoints.run_folder import write_run
     from sgela_fast.models.config import SGELAConfig
@@ -218,9 +314,11 @@ def test_attention_of_a_run_is_averaged_over_the_archive(made: Path, tmp_path: P
             assert abs(sum(float(text) for text, _ in row) - 1) < 0.04
 
 
-def test_an_encoder_that_many_cells_share_is_drawn_once(made: Path) -> None:
+def test_an_encoder_that_many_cells_share_is_drawn_once_and_its_seeds_are_averaged(made: Path) -> None:
     losses = training_curves(open_inputs(made / "reproduced")).parts[0]
-    assert [line.label for line in losses.lines] == ["LAS, reverse, AGEs, kgbd", "LAS, reverse, AGEs, kgbd (2)"]
+    assert losses.title.endswith("training windows, kgbd")
+    assert [line.label for line in losses.lines] == ["LAS, reverse, AGEs, mean of 2 runs"]
+    assert [row[1] for row in losses.table.rows] == ["10.5", "1", "0.5"]
 
 
 def test_a_section_without_data_says_why_and_how(made: Path) -> None:
@@ -273,6 +371,13 @@ def test_round_and_logarithmic_ticks() -> None:
     assert log_ticks(1, 123) == [1, 2, 5, 10, 20, 50, 100]
     assert log_ticks(0.01, 1000) == [0.01, 0.1, 1, 10, 100, 1000]
     assert Scale(1, 100, 0, 10, log=True)(10) == pytest.approx(5)
+
+
+def test_an_axis_of_less_than_a_decade_has_ticks_too() -> None:
+    for values in ((14.5, 16.0), (1.157908, 1.157912)):
+        chart = line_chart("a", {"b": list(enumerate(values, 1))}, x_title="x", y_title="y", log_y=True)
+        assert len(chart.y_ticks) >= 2
+        assert all(len(tick.label) <= 5 for tick in chart.y_ticks)
 
 
 def test_lines_keep_their_ends_when_they_are_thinned() -> None:
