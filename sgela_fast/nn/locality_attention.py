@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sgela_fast.ops._attention_arguments import Backend, check_settings
+from sgela_fast.ops._library import autocasts
 from sgela_fast.ops.locality_attention import locality_attention
 from sgela_fast.reference.locality_attention import Centers, Mode
 
@@ -267,6 +268,13 @@ class LocalityAttention(nn.Module):
             raise ValueError(f"{name} has shape {shape}; it needs ({leading}, rows, {size})")
         if shape[-1] != size:
             raise ValueError(f"{name} has {shape[-1]} features, and this attention was made for {size}")
+        weight = self.fusion_weight if self.key_weight is None else self.key_weight
+        if weight is not None and tensor.dtype != weight.dtype and not autocasts(tensor.device.type):
+            raise ValueError(
+                f"{name} is {tensor.dtype} and this attention's weights {weight.dtype}; convert one of them"
+            )
+        if weight is not None and tensor.device != weight.device:
+            raise ValueError(f"{name} is on {tensor.device} and this attention on {weight.device}; move one of them")
         if self.groups is not None and shape[0] != self.groups:
             raise ValueError(f"{name} has {shape[0]} groups in its first dimension, and this attention {self.groups}")
 

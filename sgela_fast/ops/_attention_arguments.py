@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -51,6 +51,7 @@ def check_settings(
     backend: str,
     centers: Centers | Tensor | None,
     scale: float | Tensor,
+    first_step: Any = 0,
 ) -> None:
     """Raise ValueError for a setting that is unknown or out of range."""
     if mode not in MODES:
@@ -59,6 +60,8 @@ def check_settings(
     check_number("scale", scale)
     if window is not None:
         check_number("window", window)
+    if not isinstance(first_step, (int, Integral, torch.SymInt, Tensor)):
+        raise ValueError(f"first_step is {first_step!r}; it must be an integer")
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}; it must be positive")
     if window is not None and not window >= 0:

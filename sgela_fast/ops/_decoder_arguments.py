@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -49,6 +50,14 @@ def check_settings(
         raise ValueError("without attention (mode None) there are no contexts; give outputs='all'")
     if backend not in get_args(Backend):
         raise ValueError(f"backend is {backend!r}; choose auto, reference or fused")
+
+
+def named_state(state: Sequence[Tensor]) -> LSTMState:
+    """The initial state by names; ValueError unless it is two tensors."""
+    if len(state) != 2 or not all(isinstance(tensor, Tensor) for tensor in state):
+        kinds = ", ".join(type(tensor).__name__ for tensor in state)
+        raise ValueError(f"state is ({kinds}); it needs two tensors, h and c")
+    return LSTMState(*state)
 
 
 Named = list[tuple[str, Tensor | None, tuple[int, ...]]]

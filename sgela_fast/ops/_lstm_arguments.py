@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from sgela_fast.ops._attention_arguments import BACKENDS
+from sgela_fast.ops._lengths import check_lengths
 from sgela_fast.ops._library import autocasts
 from sgela_fast.reference.batched_lstm import LSTMLayer
 
 _ROUNDED_BY_AUTOCAST = (torch.float32, torch.bfloat16, torch.float16)
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def check_settings(dropout: float, backend: str) -> None:
@@ -25,6 +25,11 @@ def check_settings(dropout: float, backend: str) -> None:
 
 def check_weights(layers: Sequence[LSTMLayer]) -> None:
     """Raise ValueError unless the weights are those of LSTMs of one shape, layer on layer."""
+    if isinstance(layers, torch.nn.Module):
+        kind = type(layers).__name__
+        raise ValueError(
+            f"weights is a {kind}; give one (weight_ih, weight_hh, bias) a layer, as BatchedLSTM.weights()"
+        )
     if not layers:
         raise ValueError("weights has no layer; it needs weight_ih, weight_hh and bias of one layer or more")
     for index, layer in enumerate(layers):
@@ -75,18 +80,15 @@ def check_shapes(
             raise ValueError(f"initial_state has {len(state)} tensors; it needs two, h and c")
         shape = (layers, groups, batch, hidden)
         for name, tensor in zip(("h", "c"), state, strict=True):
+            if not isinstance(tensor, Tensor):
+                raise ValueError(f"{name} of initial_state is {tensor!r}; give two tensors, or None in place of both")
             if tensor.shape != shape:
                 found = tuple(tensor.shape)
                 raise ValueError(f"{name} of initial_state has shape {found}; it needs (L, G, B, K) = {shape}")
     if lengths is not None:
-        if lengths.dtype not in _INTEGERS:
-            raise ValueError(f"lengths is {lengths.dtype}; it must hold integers")
-        if lengths.dim() != 1 or lengths.shape[0] != batch:
-            raise ValueError(f"lengths has shape {tuple(lengths.shape)}; it needs (B,) = ({batch},), shared by groups")
+        check_lengths(lengths, batch, "B", "groups", "input", input)
     if not input.is_floating_point():
         raise ValueError(f"input is {input.dtype}; it must be a floating-point tensor")
-    if lengths is not None and lengths.device != input.device:
-        raise ValueError(f"lengths is on {lengths.device} and input on {input.device}; move one of them")
 
 
 def _check_dtypes_and_devices(input: Tensor, layers: Sequence[LSTMLayer], state: tuple[Tensor, Tensor] | None) -> None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from sgela_fast.ops._attention_arguments import BACKENDS
+from sgela_fast.ops._lengths import check_lengths
 from sgela_fast.ops._library import autocasts
 from sgela_fast.reference.gated_temporal_pooling import GateWeights, Reduction
 
 _ROUNDED_BY_AUTOCAST = (torch.float32, torch.bfloat16, torch.float16)
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _REDUCTIONS = get_args(Reduction)
 
 
@@ -23,8 +23,8 @@ def check_settings(windows: Sequence[int], negative_slope: float, reduce: str, b
     if not windows:
         raise ValueError("windows is empty; give the frames of one gate's template or more")
     for window in windows:
-        if window < 1 or window % 2 == 0:
-            raise ValueError(f"windows holds {window}; each must be odd and 1 or more, to keep the number of frames")
+        if not isinstance(window, int) or window < 1 or window % 2 == 0:
+            raise ValueError(f"windows holds {window}; each must be an odd integer, to keep the number of frames")
     if not 0 <= negative_slope < math.inf:
         raise ValueError(f"negative_slope is {negative_slope}; it must be 0 or more, and finite")
     if reduce not in _REDUCTIONS:
@@ -35,6 +35,9 @@ def check_settings(windows: Sequence[int], negative_slope: float, reduce: str, b
 
 def check_weights(weights: Sequence[GateWeights], windows: Sequence[int]) -> None:
     """Raise ValueError unless there are the weights of one gate a window, for one number of strips and of channels."""
+    if isinstance(weights, torch.nn.Module):
+        entries = ", ".join(GateWeights._fields)
+        raise ValueError(f"weights is a {type(weights).__name__}; give its weights(), one ({entries}) a gate")
     if len(weights) != len(windows):
         raise ValueError(f"weights has {len(weights)} gates and windows {len(windows)}; there must be one a window")
     for index, gate in enumerate(weights):
@@ -70,7 +73,7 @@ def check_tensors(features: Tensor, weights: Sequence[GateWeights], lengths: Ten
     if not features.is_floating_point():
         raise ValueError(f"features is {features.dtype}; it must be a floating-point tensor")
     if lengths is not None:
-        _check_lengths(features, lengths)
+        check_lengths(lengths, features.shape[1], "N", "strips", "features", features)
     rounded = autocasts(features.device.type)
     for name, tensor in _named(weights):
         if tensor.device != features.device:
@@ -78,16 +81,6 @@ def check_tensors(features: Tensor, weights: Sequence[GateWeights], lengths: Ten
         both = tensor.dtype in _ROUNDED_BY_AUTOCAST and features.dtype in _ROUNDED_BY_AUTOCAST
         if tensor.dtype != features.dtype and not (rounded and both):
             raise ValueError(f"{name} is {tensor.dtype} and features {features.dtype}; convert one of them")
-
-
-def _check_lengths(features: Tensor, lengths: Tensor) -> None:
-    count = features.shape[1]
-    if lengths.dtype not in _INTEGERS:
-        raise ValueError(f"lengths is {lengths.dtype}; it must hold integers")
-    if lengths.dim() != 1 or lengths.shape[0] != count:
-        raise ValueError(f"lengths has shape {tuple(lengths.shape)}; it needs (N,) = ({count},), shared by strips")
-    if lengths.device != features.device:
-        raise ValueError(f"lengths is on {lengths.device} and features on {features.device}; move one of them")
 
 
 def _named(weights: Sequence[GateWeights]) -> Iterator[tuple[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -11,6 +11,8 @@ from sgela_fast.ops._attention_arguments import BACKENDS
 
 def check_bins(bins: Sequence[int], backend: str) -> tuple[int, ...]:
     """The bins as a tuple; ValueError for what cannot be a pyramid, or for an unknown backend."""
+    if not isinstance(bins, Iterable):
+        raise ValueError(f"bins is {bins!r}; give numbers of strips as a sequence, such as (1, 2, 4)")
     checked = tuple(bins)
     if not checked or any([isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in checked]):  # noqa: C419
         raise ValueError(f"bins is {bins!r}; give one number of strips or more, each an integer of 1 or more")

@@ -64,7 +64,7 @@ _WHY_NO_CPU_KERNEL = _library.why_no_cpu_kernel("attention_decoder_cpu")
 @overload
 def attention_decoder(
     encoded: Tensor,
-    state: LSTMState,
+    state: LSTMState | tuple[Tensor, Tensor],
     weights: DecoderWeights | PackedDecoder,
     *,
     steps: int,
@@ -83,7 +83,7 @@ def attention_decoder(
 @overload
 def attention_decoder(
     encoded: Tensor,
-    state: LSTMState,
+    state: LSTMState | tuple[Tensor, Tensor],
     weights: DecoderWeights | PackedDecoder,
     *,
     steps: int,
@@ -101,7 +101,7 @@ def attention_decoder(
 
 def attention_decoder(
     encoded: Tensor,
-    state: LSTMState,
+    state: LSTMState | tuple[Tensor, Tensor],
     weights: DecoderWeights | PackedDecoder,
     *,
     steps: int,
@@ -130,7 +130,7 @@ def attention_decoder(
     Args:
         encoded: encoded gait states h_j of Eq. 1, ``(G, B, Tk, K)``. The kernels compute bfloat16 and float16 in
             float32 and round results; the reference computes them as they are.
-        state: initial state, the encoder's final one, each ``(L, G, B, K)``.
+        state: initial ``h`` and ``c``, the encoder's final ones, each ``(L, G, B, K)``.
         weights: the decoder's weights, of the dtype and on the device of ``encoded``. Or what
             :func:`pack_decoder_weights` made of them: then nothing is compared or packed.
         steps: decoding steps T, 1 or more.
@@ -156,6 +156,7 @@ def attention_decoder(
         RuntimeError: ``backend="fused"`` where the kernels cannot run; a derivative of a derivative.
     """
     arguments.check_settings(steps, teacher, feedback, mode, centers, sigma, window, fusion, outputs, backend)
+    state = arguments.named_state(state)
     attends = mode is not None
     settings = {
         "steps": steps,

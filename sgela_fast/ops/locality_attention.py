@@ -101,7 +101,7 @@ def locality_attention(
             derivative: the fused backward has none. ``torch.func.vmap`` works; ``torch.func.grad`` and its kin are the
             reference's alone, and ``auto`` takes it for them.
     """
-    arguments.check_settings(mode, sigma, window, backend, centers, scale)
+    arguments.check_settings(mode, sigma, window, backend, centers, scale, first_step)
     batch = arguments.leading_shape_of_checked(query, key, value, key_padding_mask, centers)
     settings: dict[str, Any] = {}
     fused = _use_fused(query, sigma, scale, backend)

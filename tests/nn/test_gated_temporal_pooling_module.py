@@ -87,7 +87,7 @@ def test_lengths_and_reduce_reach_the_op() -> None:
         ({"hidden": 0}, "hidden is 0; it must be 1 or more"),
         ({"windows": (3,)}, "kernel_sizes has 2 pairs and windows 1 entries; there must be one pair a window"),
         ({"kernel_sizes": ((3, 2), (3, 3))}, r"kernel_sizes holds \(3, 2\); each must be odd and 1 or more"),
-        ({"windows": (3, 4)}, "windows holds 4; each must be odd and 1 or more, to keep the number of frames"),
+        ({"windows": (3, 4)}, "windows holds 4; each must be an odd integer, to keep the number of frames"),
         ({"reduce": "mean"}, "reduce is 'mean'; choose max or none"),
     ],
 )

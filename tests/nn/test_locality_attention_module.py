@@ -380,6 +380,15 @@ def test_shapes_that_do_not_fit_are_refused_in_one_sentence(settings: Any, shape
         attention(*(torch.zeros(shape) for shape in shapes))
 
 
+@pytest.mark.parametrize("score", ["dot", "general"])
+def test_another_dtype_or_device_than_the_weights_is_refused_in_one_sentence(score: Any) -> None:
+    attention, rows = LocalityAttention(8, sigma=1.0, score=score), torch.zeros(2, 4, 8)
+    with pytest.raises(ValueError, match=r"query is torch.float64 and this attention's weights torch.float32; convert"):
+        attention(rows.double(), rows.double())
+    with pytest.raises(ValueError, match="memory is on meta and this attention on cpu; move one of them"):
+        attention(rows, rows.to("meta"))
+
+
 def test_keys_and_values_of_another_size_are_refused() -> None:
     attention = LocalityAttention(8, 6, sigma=1.0, score="general")
     query, memory = torch.zeros(2, 4, 8), torch.zeros(2, 5, 6)

@@ -67,6 +67,15 @@ def test_a_state_of_another_batch_is_named() -> None:
         inputs._replace(state=state).decode()
 
 
+def test_a_plain_pair_is_a_state_and_anything_else_is_named() -> None:
+    inputs = draw(PAPER)
+    pair = tuple(inputs.state)
+    assert torch.equal(inputs._replace(state=pair).decode().context, inputs.decode().context)  # type: ignore[arg-type]
+    for state, kinds in ((pair[:1], "Tensor"), ((pair[0], None), "Tensor, NoneType")):
+        with pytest.raises(ValueError, match=rf"state is \({kinds}\); it needs two tensors, h and c"):
+            inputs._replace(state=state).decode()  # type: ignore[arg-type]
+
+
 def test_integers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"encoded is torch\.int64; it must be a floating-point tensor"):
         draw(PAPER).each(Tensor.long).decode()

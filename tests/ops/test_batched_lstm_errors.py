@@ -43,6 +43,9 @@ STATE = (torch.zeros(2, 2, 3, 6), torch.zeros(2, 2, 3, 6))
         ({"input": torch.zeros(2, 3, 0, 5)}, r"input has shape \(2, 3, 0, 5\): no steps; T must be 1 or more"),
         ({"input": INPUT.long()}, "input is torch.int64; it must be a floating-point tensor"),
         ({"input": INPUT.double()}, "weight_ih of layer 0 is torch.float32 and input torch.float64; convert one"),
+        ({"weights": torch.nn.LSTM(5, 6)}, r"weights is a LSTM; give one \(weight_ih, weight_hh, bias\) a layer, as"),
+        ({"initial_state": (None, None)}, "h of initial_state is None; give two tensors, or None in place of both"),
+        ({"lengths": [1, 2, 3]}, r"lengths is \[1, 2, 3\]; give a tensor of integers"),
         ({"initial_state": STATE[:1]}, "initial_state has 1 tensors; it needs two, h and c"),
         (
             {"initial_state": (STATE[0], STATE[1][0])},

@@ -16,6 +16,7 @@ FEATURES = torch.zeros(2, 3, 16, 11)
     ("arguments", "message"),
     [
         ({"bins": ()}, r"bins is \(\); give one number of strips or more, each an integer of 1 or more"),
+        ({"bins": 16}, "bins is 16; give numbers of strips as a sequence"),
         ({"bins": (1, 0)}, r"bins is \(1, 0\); give one number of strips or more"),
         ({"bins": (1, 2.0)}, r"bins is \(1, 2.0\); give one number of strips or more"),
         ({"bins": (True,)}, r"bins is \(True,\); give one number of strips or more"),

@@ -20,6 +20,7 @@ QUERY, KEY = torch.zeros(2, 6, 8), torch.zeros(2, 7, 8)
         ({"sigma": float("nan")}, "sigma is nan; it must be positive"),
         ({"sigma": "3"}, "sigma is '3'; give a number"),
         ({"sigma": torch.ones(2)}, r"sigma has shape \(2,\); it is one number for all sequences of a call"),
+        ({"first_step": 1.5}, "first_step is 1.5; it must be an integer"),
         ({"scale": None}, "scale is None; give a number"),
         ({"centers": [3.0] * 6}, r"centers is \[3.0.*\]; give reverse, identity or a tensor of positions"),
         ({"window": -1.0}, "window is -1.0; it must be 0 or more, or None"),
