@@ -82,6 +82,11 @@ def compare(
     return changes
 
 
+def providers(run: dict[str, Any]) -> set[str]:
+    """Names of all providers of a results file's content."""
+    return {record["provider"] for record in run["records"]}
+
+
 def noise(records: list[dict[str, Any]]) -> float:
     """How far a ratio of these records' times may be off by chance: two standard deviations of a sample, relatively.
 
@@ -97,6 +102,9 @@ def pairs(before: Path, after: Path) -> Iterator[tuple[str, dict[str, Any], dict
     Raises:
         DataError: a file is missing or holds no results, or the folders have no file name in common.
     """
+    for path in (before, after):
+        if not path.exists():
+            raise DataError(f"{path} does not exist; name two results files, or two folders of them")
     if before.is_dir() != after.is_dir():
         raise DataError(f"{before} and {after} are not of one kind; give two files or two folders")
     if not before.is_dir():
@@ -116,13 +124,20 @@ def report(title: str, before: dict[str, Any], after: dict[str, Any], changes: l
     """Markdown: in what the runs differ, and a table of all changes."""
     runs = [run["environment"] for run in (before, after)]
     notes = [
-        f"note: {key} differs: {runs[0][key]}, then {runs[1][key]}"
-        for key in ("device", "precision", "threads", "torch")
-        if runs[0][key] != runs[1][key]
+        f"note: {key} differs: {runs[0].get(key)}, then {runs[1].get(key)}"
+        for key in ("device", "kernel_isa", "precision", "threads", "torch")
+        if runs[0].get(key) != runs[1].get(key)
     ]
-    return "\n".join(
-        [f"## {title}", "", *notes, table(["case", "provider", "after / before", "limit", ""], map(_row, changes)), ""]
-    )
+    timed, found = _timed(before), {(record["case"]["name"], record["provider"]) for record in after["records"]}
+    if missing := len(timed - found):
+        notes.append(f"note: {missing} of {len(timed)} figures were not measured again and are left out")
+    header = ["case", "provider", "after / before", "limit", ""]
+    return "\n\n".join([f"## {title}", *notes, table(header, map(_row, changes))]) + "\n"
+
+
+def _timed(run: dict[str, Any]) -> set[tuple[str, str]]:
+    """Case and provider of every figure."""
+    return {(record["case"]["name"], record["provider"]) for record in run["records"] if record["seconds"]}
 
 
 def _time(case: dict[str, dict[str, Any]], provider: str, statistic: str, relative_to: str | None) -> float | None:

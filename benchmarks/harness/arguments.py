@@ -53,7 +53,11 @@ def add_arguments(parser: ArgumentParser, out: str) -> None:
     """
     add = parser.add_argument
     add("suites", type=str, nargs="*", default=[], help=f"of {', '.join(SUITES)}; all without any")
-    add("--list", action="store_true", help="print the suites with their providers and sizes, and measure nothing")
+    add(
+        "--list",
+        action="store_true",
+        help="print suites, sizes and providers, or all cases of the suites named; measure nothing",
+    )
     add("--device", type=Literal["cpu", "cuda"], default="cpu", help="where to compute")
     add("--precision", type=Precision, default="ieee", help="float32 products on CUDA")
     add("--threads", type=int, default=1, help="CPU threads, each pinned to a core")

@@ -59,7 +59,9 @@ def execute(args: Any, command: str) -> None:
             _write_report(path, read(path), args.plot)
     elif args.list:
         choice = _choice(args)
-        print("\n".join(describe(build(name, choice)) for name in args.suites or SUITES))
+        print("\n".join(describe(build(name, choice), by_name=bool(args.suites)) for name in args.suites or SUITES))
+        if not args.suites:
+            print("Name a suite to see each of its cases by the name that --select looks at.")
     else:
         _run_all(args, command)
 
@@ -70,11 +72,21 @@ def build(name: str, choice: Choice) -> Suite:
     return suite
 
 
-def describe(suite: Suite) -> str:
-    """A few lines for ``--list``."""
-    groups = dict.fromkeys(case.group for case in suite.cases)
-    providers = ", ".join(provider.name for provider in suite.providers)
-    return f"{suite.name}: {SUITES[suite.name]}\n  {len(suite.cases)} cases: {'; '.join(groups)}\n  by {providers}"
+def describe(suite: Suite, *, by_name: bool) -> str:
+    """A few lines for ``--list``: the cases in groups with their sizes, or each by its name."""
+    lines = [f"{suite.name}: {SUITES[suite.name]}", f"  by {', '.join(provider.name for provider in suite.providers)}"]
+    if by_name:
+        return "\n".join([*lines, *(f"  {case.name}" for case in suite.cases)])
+    groups: dict[str, list[Case]] = {}
+    for case in suite.cases:
+        groups.setdefault(case.group, []).append(case)
+    return "\n".join([*lines, *(f"  {group}: {_sizes(cases)}" for group, cases in groups.items())])
+
+
+def _sizes(cases: Sequence[Case]) -> str:
+    """What each axis goes through, such as ``B = 8, 128; K = 256``."""
+    axes = {axis: dict.fromkeys(str(case.axes[axis]) for case in cases) for axis in cases[0].axes}
+    return "; ".join(f"{axis} = {', '.join(values)}" for axis, values in axes.items())
 
 
 def _choice(args: Any) -> Choice:
@@ -188,9 +200,19 @@ def _write_report(path: Path, content: dict[str, Any], drawn: str) -> None:
 
 
 def _compare(args: Any) -> None:
+    if not args.threshold >= 1:
+        raise ConfigError(f"--threshold is {args.threshold}; give a ratio of 1 or more, such as 1.1 for 10 %")
     settings: dict[str, Any] = {name: getattr(args, name) for name in ("threshold", "statistic", "relative_to")}
+    pairs = list(compare.pairs(Path(args.compare[0]), Path(args.compare[1])))
+    shared = {name for _, before, after in pairs for name in compare.providers(before) & compare.providers(after)}
+    for option in ("relative_to", "provider"):
+        name = getattr(args, option)
+        if name is not None and shared and name not in shared:
+            raise ConfigError(
+                f"--{option} is {name!r}, which is not in both results; choose of {', '.join(sorted(shared))}"
+            )
     worse, count = 0, 0
-    for title, before, after in compare.pairs(Path(args.compare[0]), Path(args.compare[1])):
+    for title, before, after in pairs:
         changes = compare.compare(before, after, **settings)
         changes = [change for change in changes if args.provider in (None, change.provider)]
         print(compare.report(title, before, after, changes))

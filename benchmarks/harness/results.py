@@ -124,6 +124,6 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}; name a results file") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "records" not in content:
         raise DataError(f"{path} holds no benchmark results of format {FORMAT}; run the benchmark again")
     return content

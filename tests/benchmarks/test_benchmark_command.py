@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from sgela_fast.benchmarks.harness import command, environment
-from sgela_fast.benchmarks.harness.arguments import SUITES
+from sgela_fast.benchmarks.harness.arguments import SUITES, Choice
+from sgela_fast.benchmarks.harness.command import build
 from sgela_fast.cli.main import main
 
 
@@ -22,6 +23,14 @@ def test_the_list_names_every_suite_and_its_providers(capsys: pytest.CaptureFixt
     for name in SUITES:
         assert f"{name}: " in printed
     assert "ONNX Runtime" in printed
+    assert "forward, float32 inputs: B = 1, 8, " in printed
+
+
+def test_the_list_of_one_suite_names_the_cases_that_can_be_selected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "batched_lstm", "--list"]) == 0
+    cases = build("batched_lstm", Choice("cpu", "standard", "ieee", ())).cases
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in printed[2:]] == [case.name for case in cases]
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,19 @@ def test_the_ratio_names_case_and_provider(
     assert "bench: 1 of 4 figures became slower" in printed.err
 
 
+def test_notes_stand_apart_from_the_table_and_count_what_was_not_measured_again(
+    content: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = copy.deepcopy(content)
+    other["environment"]["kernel_isa"] = "avx512"
+    del other["records"][-1]
+    assert bench("--compare", write(tmp_path / "a.json", content), write(tmp_path / "b.json", other)) == 0
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert [block for block in blocks if "kernel_isa" in block] == ["note: kernel_isa differs: None, then avx512"]
+    assert "note: 1 of 4 figures were not measured again and are left out" in blocks
+    assert sum(block.startswith("| case | provider |") for block in blocks) == 1
+
+
 def test_a_time_that_is_lost_is_a_regression(content: dict[str, Any]) -> None:
     wrong = copy.deepcopy(content)
     wrong["records"][0] |= {"seconds": None, "status": "refused", "reason": "context is not finite"}
@@ -253,6 +266,8 @@ def test_plots_show_throughput_of_what_was_measured(content: dict[str, Any]) -> 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--report", write(tmp_path / "x.json", {"format": 7})) == 1
+    assert "holds no benchmark results" in capsys.readouterr().err
+    assert bench("--report", write(tmp_path / "x.json", {"format": 1})) == 1
     assert "holds no benchmark results" in capsys.readouterr().err
     assert bench("--report", tmp_path / "absent.json") == 1
     assert "cannot read" in capsys.readouterr().err

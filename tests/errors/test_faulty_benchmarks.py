@@ -62,6 +62,26 @@ def test_file_without_benchmark_results(complains: Complains) -> None:
     complains("bench", "--report", "other.json")
 
 
+def test_compared_results_that_do_not_exist(complains: Complains) -> None:
+    Path("old").mkdir()
+    complains("bench", "--compare", "gone", "old")
+
+
+def test_comparison_relative_to_nobody(complains: Complains) -> None:
+    results(Path("old.json"))
+    complains("bench", "--compare", "old.json", "old.json", "--relative_to", "eeger")
+
+
+def test_comparison_of_nobody(complains: Complains) -> None:
+    results(Path("old.json"))
+    complains("bench", "--compare", "old.json", "old.json", "--provider", "fussed")
+
+
+def test_threshold_that_is_no_ratio(complains: Complains) -> None:
+    results(Path("old.json"))
+    complains("bench", "--compare", "old.json", "old.json", "--threshold", "0.1")
+
+
 def test_file_compared_with_a_folder(complains: Complains) -> None:
     Path("old").mkdir()
     results(Path("new.json"))
