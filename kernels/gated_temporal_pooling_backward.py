@@ -24,13 +24,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sgela_fast.kernels.gated_temporal_pooling_forward import frames_of
-
-_ANY_VALUE = ["strips", "count", "frames", "gates"]
-_ANY_VALUE += [f"{size}_{gate}" for size in ("hidden", "taps", "window") for gate in (0, 1)]
+from sgela_fast.kernels.gated_temporal_pooling_forward import ANY_VALUE, frames_of
 
 
-@triton.jit(do_not_specialize=_ANY_VALUE)
+@triton.jit(do_not_specialize=ANY_VALUE)
 def grad_hidden(
     p_grad_output,
     p_features,
@@ -167,7 +164,7 @@ def _from_template(b_acc, p_gates, p_tops, o_out, m_out, b_grad, b_chosen, o_t, 
     return b_acc + tl.where(m_near, b_template / window, 0.0) + tl.where(o_t[:, None] == b_top, b_template, 0.0)
 
 
-@triton.jit(do_not_specialize=_ANY_VALUE)
+@triton.jit(do_not_specialize=ANY_VALUE)
 def grad_features(
     p_grad_output,
     p_grad_hidden,
@@ -230,7 +227,7 @@ def grad_features(
     tl.store(p_out, b_acc.to(p_grad_features.dtype.element_ty), mask=m_out)
 
 
-@triton.jit(do_not_specialize=_ANY_VALUE)
+@triton.jit(do_not_specialize=ANY_VALUE)
 def grad_conv1(
     p_features,
     p_grad_hidden,
@@ -293,7 +290,7 @@ def grad_conv1(
         tl.store(p_bias + i_strip * hidden + o_h, b_sum.to(p_bias.dtype.element_ty), mask=m_h)
 
 
-@triton.jit(do_not_specialize=_ANY_VALUE)
+@triton.jit(do_not_specialize=ANY_VALUE)
 def grad_conv2(
     p_grad_logits,
     p_hidden,

@@ -21,8 +21,8 @@ import triton
 import triton.language as tl
 
 # Sizes that change from call to call: one compilation serves all.
-_ANY_VALUE = ["strips", "count", "frames", "gates"]
-_ANY_VALUE += [f"{size}_{gate}" for size in ("hidden", "taps", "window") for gate in (0, 1)]
+ANY_VALUE = ["strips", "count", "frames", "gates"]
+ANY_VALUE += [f"{size}_{gate}" for size in ("hidden", "taps", "window") for gate in (0, 1)]
 
 
 @triton.jit
@@ -33,7 +33,7 @@ def frames_of(p_lengths, i_sequence, frames):
     return tl.minimum(tl.maximum(tl.load(p_lengths + i_sequence).to(tl.int32), 0), frames)
 
 
-@triton.jit(do_not_specialize=_ANY_VALUE)
+@triton.jit(do_not_specialize=ANY_VALUE)
 def hide_frames(
     p_features,
     p_weight_0,
@@ -143,7 +143,7 @@ def _template(p_x, stride_frame, o_t, m_c, length, window):
     return b_sum / window + b_top
 
 
-@triton.jit(do_not_specialize=_ANY_VALUE)
+@triton.jit(do_not_specialize=ANY_VALUE)
 def pool_frames(
     p_features,
     p_hidden,

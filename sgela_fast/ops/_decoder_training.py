@@ -15,23 +15,18 @@ import torch
 from torch import Tensor
 
 from sgela_fast.ops import _library, _tape
+from sgela_fast.ops._decoder_encoding import CONFIGURATION, INPUTS, RESULTS
 
-_INPUTS = (
-    "Tensor encoded, Tensor h0, Tensor c0, Tensor[] layers, Tensor[] biases, Tensor? key, Tensor? fusion, "
-    "Tensor output, Tensor? output_bias, Tensor? teacher"
-)
-_CONFIGURATION = "SymInt steps, bool feedback, int mode, int direction, float sigma, float? window, bool tanh"
-_RESULTS = "context", "loss", "alignment", "reconstruction", "attentional", "h", "c"
 # What the backward pass reads of the results, beside the tape.
 _TAPED = 0, 3, 4, 5, 6
 
 FORWARD = _library.define(
-    f"attention_decoder_forward_tape({_INPUTS}, {_CONFIGURATION}, bool save_tape) -> "
-    f"({', '.join(f'Tensor {name}' for name in _RESULTS)}, Tensor tape)"
+    f"attention_decoder_forward_tape({INPUTS}, {CONFIGURATION}, bool save_tape) -> "
+    f"({', '.join(f'Tensor {name}' for name in RESULTS)}, Tensor tape)"
 )
 BACKWARD = _library.define(
-    f"attention_decoder_backward({', '.join(f'Tensor? grad_{name}' for name in _RESULTS)}, {_INPUTS}, Tensor[] taped, "
-    f"{_CONFIGURATION}, bool teacher_gradient) -> "
+    f"attention_decoder_backward({', '.join(f'Tensor? grad_{name}' for name in RESULTS)}, {INPUTS}, Tensor[] taped, "
+    f"{CONFIGURATION}, bool teacher_gradient) -> "
     "(Tensor grad_encoded, Tensor grad_h0, Tensor grad_c0, Tensor grad_teacher, Tensor[] grad_weights)"
 )
 WHY_NO_CPU_KERNEL = _library.why_no_cpu_kernel("attention_decoder_backward")

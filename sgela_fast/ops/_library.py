@@ -63,9 +63,14 @@ def is_transformed() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
+def is_transformed_by_torch_func() -> bool:
+    """Whether any of torch.func's transforms is at work, outside a compiler."""
+    return not torch.compiler.is_compiling() and bool(torch._C._are_functorch_transforms_active())
+
+
 def is_differentiated_by_torch_func() -> bool:
     """Whether torch.func's grad, vjp or jvp is at work; torch does not let it reach the derivatives of custom ops."""
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+    if not is_transformed_by_torch_func():
         return False
     kinds = torch._C._functorch.TransformType
     transforms = torch._C._functorch.get_interpreter_stack() or []

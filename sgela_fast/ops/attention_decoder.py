@@ -7,8 +7,7 @@ devices. The formulas stand in :mod:`sgela_fast.reference.attention_decoder`; wh
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, cast, overload
 
 import torch
@@ -24,7 +23,8 @@ from sgela_fast.ops._attention_arguments import (
     why_learned_settings_are_not_fused,
 )
 from sgela_fast.ops._decoder_arguments import Outputs
-from sgela_fast.ops._decoder_packing import forget_packed_weights, packed_weights
+from sgela_fast.ops._decoder_encoding import DECODE, DECODE_CPU, WHY_NO_CPU_KERNEL
+from sgela_fast.ops._decoder_packing import forget_packed_weights
 from sgela_fast.ops._library import autocasts
 from sgela_fast.ops._packed_decoder import PackedDecoder, pack_decoder_weights
 from sgela_fast.reference import attention_decoder as reference
@@ -41,24 +41,6 @@ _DTYPES: dict[str, tuple[torch.dtype, ...]] = {
 _DIFFERENTIABLE = (torch.float32, torch.float64)
 # Devices on which the fused op has been run and compared, and which `auto` may therefore choose.
 _PROVEN = ("cpu",)
-
-_WEIGHTS = "Tensor[] layers, Tensor[] biases, Tensor? key, Tensor? fusion, Tensor output, Tensor? output_bias"
-_CONFIGURATION = (
-    "SymInt steps, bool feedback, int mode, int direction, float sigma, float? window, bool tanh, bool everything"
-)
-_RESULTS = (
-    "(Tensor context, Tensor loss, Tensor alignment, Tensor reconstruction, Tensor attentional, Tensor h, Tensor c)"
-)
-DECODE = _library.define(
-    f"attention_decoder(Tensor encoded, Tensor h0, Tensor c0, {_WEIGHTS}, Tensor? teacher, {_CONFIGURATION}) "
-    f"-> {_RESULTS}"
-)
-# The compiled loop itself. It packs the weights unless `packed` is what came of them.
-_DECODE_CPU = _library.define(
-    f"attention_decoder_cpu(Tensor encoded, Tensor h0, Tensor c0, {_WEIGHTS}, Tensor? teacher, Tensor? packed, "
-    f"{_CONFIGURATION}) -> {_RESULTS}"
-)
-_WHY_NO_CPU_KERNEL = _library.why_no_cpu_kernel("attention_decoder_cpu")
 
 
 @overload
@@ -240,7 +222,7 @@ def _decode_packed(
         return _named(results, outputs, attends)
     weights = packed.weights
     # The kernels for CUDA devices read the weights as they are.
-    results = (_DECODE_CPU if on_cpu else DECODE).overload(
+    results = (DECODE_CPU if on_cpu else DECODE).overload(
         encoded,
         state.h,
         state.c,
@@ -256,8 +238,8 @@ def _decode_packed(
 
 def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
     """Why the fused kernels cannot run for tensors on ``device`` (its type), or ``None`` if they can."""
-    if device == "cpu" and _WHY_NO_CPU_KERNEL is not None:
-        return _WHY_NO_CPU_KERNEL
+    if device == "cpu" and WHY_NO_CPU_KERNEL is not None:
+        return WHY_NO_CPU_KERNEL
     if device == "cuda" and _library.WHY_NO_TRITON is not None:
         return _library.WHY_NO_TRITON
     if dtype not in _DTYPES.get(device, ()):
@@ -282,7 +264,7 @@ def _use_fused(
             missing = f"there are no gradients for {str(encoded.dtype).removeprefix('torch.')} on the CPU"
         if encoded.device.type == "cuda":
             missing = "the kernels for CUDA devices have no gradients (use torch.no_grad())"
-    if missing is None and not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+    if missing is None and _library.is_transformed_by_torch_func():
         missing = "torch.func's transformations do not reach it"
     return _library.chooses_fused("attention_decoder", backend, missing, encoded.device.type in _PROVEN)
 
@@ -306,82 +288,3 @@ def _run_reference(outputs: Outputs, inputs: tuple[Any, ...], settings: dict[str
         return decoded
     assert decoded.context is not None
     return decoded.context
-
-
-def _decode_on_cpu(*inputs: Any) -> tuple[Tensor, ...]:
-    """The op on the CPU; here, since compiled graphs call it too, the packed weights are looked up."""
-    tensors, configuration = inputs[:10], inputs[10:]
-    layers, _biases, key, fusion, output, output_bias, teacher = tensors[3:]
-    feedback = configuration[1] and teacher is None
-    packed = packed_weights(layers, key, fusion, output, output_bias, feedback)
-    return tuple(_DECODE_CPU.overload(*tensors, packed, *configuration))
-
-
-def _decode_on_cuda(*inputs: Any) -> tuple[Tensor, ...]:
-    """The op on CUDA devices. The kernels take the weights as they are, but for a fold that every call makes anew."""
-    decode: Callable[..., tuple[Tensor, ...]] = importlib.import_module("sgela_fast.kernels.attention_decoder").forward
-    return decode(*inputs)
-
-
-def _fake(
-    encoded: Tensor,
-    h0: Tensor,
-    _c0: Tensor,
-    _layers: list[Tensor],
-    _biases: list[Tensor],
-    _key: Tensor | None,
-    fusion: Tensor | None,
-    output: Tensor,
-    _output_bias: Tensor | None,
-    _teacher: Tensor | None,
-    *configuration: Any,
-) -> tuple[Tensor, ...]:
-    groups, batch, keys, hidden = encoded.shape
-    steps, everything, attends = configuration[-8], configuration[-1], fusion is not None
-
-    def shape(wanted: bool, *sizes: Any) -> Tensor:
-        return encoded.new_empty(sizes if wanted else (0,))
-
-    rows, layers = (groups, batch, steps), h0.shape[0]
-    return (
-        shape(attends, *rows, hidden),
-        shape(True, groups, batch),
-        shape(everything and attends, *rows, keys),
-        shape(everything, *rows, output.shape[1]),
-        shape(everything, *rows, hidden),
-        shape(everything, layers, *rows, hidden),
-        shape(everything, layers, *rows, hidden),
-    )
-
-
-_library.register(DECODE, fake=_fake, cuda=_decode_on_cuda)
-_library.LIBRARY.impl("attention_decoder", _decode_on_cpu, "CPU")
-_library.register(_DECODE_CPU, fake=_fake)
-
-
-def _fake_reduced(
-    encoded: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    matrices: list[Tensor],
-    biases: list[Tensor],
-    _skeleton: Tensor,
-    _fed_bias: Tensor | None,
-    output: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    fusion = output if len(matrices) > 4 * len(biases) else None
-    return _fake(encoded, h0, c0, [], [], None, fusion, output, None, None, *rest)
-
-
-_library.register(_packed_decoder.REDUCED, fake=_fake_reduced)
-# There is no gradient, as the public function says; a wrapper that refuses it would cost a fifth of a small call.
-for _name in (
-    "attention_decoder",
-    "attention_decoder_cpu",
-    "attention_decoder_pack",
-    "attention_decoder_reduced",
-    "attention_decoder_pack_reduced",
-):
-    for _key in ("AutogradCPU", "AutogradCUDA"):
-        _library.LIBRARY.impl(_name, torch.library.fallthrough_kernel, _key)

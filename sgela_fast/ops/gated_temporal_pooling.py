@@ -141,7 +141,7 @@ def why_not_fused(device: str, dtype: torch.dtype, gates: int = 2, reduce: Reduc
 def _use_fused(features: Tensor, gates: int, reduce: Reduction, backend: Backend) -> bool:
     device = features.device.type
     missing = why_not_fused(device, features.dtype, gates, reduce)
-    if missing is None and torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling():
+    if missing is None and _library.is_transformed_by_torch_func():
         missing = "torch.func's transforms do not reach it"
     return _library.chooses_fused("gated_temporal_pooling", backend, missing, device in _PROVEN)
 

@@ -52,7 +52,7 @@ def test_passes_opcheck(variant: Case, fed: str, everything: bool, batch: int, l
 def test_the_compiled_loop_passes_opcheck() -> None:
     inputs = draw(PAPER)
     tensors, configuration = arguments_of(inputs, PAPER, True)[:10], arguments_of(inputs, PAPER, True)[10:]
-    torch.library.opcheck(op._DECODE_CPU.overload, (*tensors, None, *configuration))
+    torch.library.opcheck(op.DECODE_CPU.overload, (*tensors, None, *configuration))
 
 
 def test_the_op_itself_never_pretends_to_have_a_gradient() -> None:
