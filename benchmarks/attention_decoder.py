@@ -25,9 +25,7 @@ def cost(shape: Shape, batch: int, variant: str, precision: str) -> Cost:
 
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
-    quick = choice.grid == "quick"
-    shape = TINY if quick else ENCODER
-    batches = choice.sizes or ((1, 3) if quick else BATCHES)
+    shape = TINY if choice.quick else ENCODER
     cases = [
         Case(
             name=f"{variant} B={batch}",
@@ -41,13 +39,12 @@ def build(choice: Choice) -> Suite:
             costs={name: cost(shape, batch, variant, name) for name in ("bfloat16", "int8")},
         )
         for variant in ("official", "paper")
-        for batch in batches
+        for batch in choice.numbers((1, 3), BATCHES)
     ]
     return Suite(
         name="attention_decoder",
         title="Attention decoder",
         unit="windows",
-        subject="fused",
         cases=tuple(cases),
         providers=PROVIDERS,
         expected=expected,

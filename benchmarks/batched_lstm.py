@@ -19,13 +19,10 @@ LARGEST_TRAINED = {"standard": 512, "full": 8192, "quick": 8192}
 
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
-    shape = TINY if choice.grid == "quick" else ENCODER
-    batches = choice.sizes or (
-        (1, 3) if choice.grid == "quick" else CUDA_BATCHES if choice.device == "cuda" else BATCHES
-    )
+    shape = TINY if choice.quick else ENCODER
     cases = []
     for backward in (False, True):
-        for batch in batches:
+        for batch in choice.numbers((1, 3), BATCHES, CUDA_BATCHES):
             if backward and batch > LARGEST_TRAINED[choice.grid] and not choice.sizes and choice.device == "cpu":
                 continue
             passes = "forward and backward" if backward else "forward"
@@ -54,7 +51,6 @@ def build(choice: Choice) -> Suite:
         name="batched_lstm",
         title="Three LSTMs of the gait encoder",
         unit="windows",
-        subject="fused",
         cases=tuple(cases),
         providers=PROVIDERS,
         expected=expected,

@@ -57,11 +57,10 @@ def cost(shape: Shape, batch: int, variant: str, precision: str) -> Cost:
 
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
-    quick = choice.grid == "quick"
-    shape = TINY if quick else ENCODER
-    batches = choice.sizes or ((1, 3) if quick else CUDA_BATCHES if choice.device == "cuda" else BATCHES)
+    shape = TINY if choice.quick else ENCODER
+    batches = choice.numbers((1, 3), BATCHES, CUDA_BATCHES)
     chosen = [("official", batch) for batch in batches]
-    chosen += [("paper", batch) for batch in batches if quick or choice.grid == "full" or batch in PAPER_BATCHES]
+    chosen += [("paper", batch) for batch in batches if choice.quick or choice.grid == "full" or batch in PAPER_BATCHES]
     cases = [
         Case(
             name=f"{variant} B={batch}",
@@ -87,7 +86,6 @@ def build(choice: Choice) -> Suite:
         name="encoding",
         title="Encoding windows",
         unit="windows",
-        subject="fused",
         cases=tuple(cases),
         providers=PROVIDERS,
         expected=expected,

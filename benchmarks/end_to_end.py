@@ -30,10 +30,8 @@ def job_cost(shape: Shape, windows: int, precision: str) -> Cost:
 
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
-    quick = choice.grid == "quick"
-    sizes = choice.sizes or ((WINDOWS_PER_PERSON,) if quick else CUDA_SIZES if choice.device == "cuda" else SIZES)
     cases = []
-    for size in sizes:
+    for size in choice.numbers((WINDOWS_PER_PERSON,), SIZES, CUDA_SIZES):
         persons = -(-size // WINDOWS_PER_PERSON)
         windows = persons * WINDOWS_PER_PERSON
         cases.append(
@@ -53,7 +51,6 @@ def build(choice: Choice) -> Suite:
         name="end_to_end",
         title="Archive to store",
         unit="windows",
-        subject="fused",
         cases=tuple(cases),
         providers=PROVIDERS,
         expected=expected,

@@ -51,10 +51,10 @@ def cost(shape: Shape, count: int, *, backward: bool) -> Cost:
 
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
-    shape = TINY if choice.grid == "quick" else SELFGAIT
+    shape = TINY if choice.quick else SELFGAIT
     cases = []
     for backward in (False, True):
-        for count in choice.sizes or ((2,) if choice.grid == "quick" else BATCHES):
+        for count in choice.numbers((2,), BATCHES):
             passes = "forward and backward" if backward else "forward"
             settings = {"N": count, "backward": backward, "precision": choice.precision, **shape._asdict()}
             cases.append(
@@ -74,7 +74,6 @@ def build(choice: Choice) -> Suite:
         name="gated_temporal_pooling",
         title="Gated temporal pooling",
         unit="sequences",
-        subject="fused",
         cases=tuple(cases),
         providers=PROVIDERS,
         expected=expected,

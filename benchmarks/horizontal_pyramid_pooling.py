@@ -64,7 +64,6 @@ def build(choice: Choice) -> Suite:
         name="horizontal_pyramid_pooling",
         title="Horizontal pyramid pooling",
         unit="images",
-        subject="fused",
         cases=tuple(
             case_of(*size, layout, backward, choice.device)
             for backward, layout, size in product((False, True), LAYOUTS, sizes)

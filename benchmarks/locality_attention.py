@@ -129,7 +129,6 @@ def build(choice: Choice) -> Suite:
         name="locality_attention",
         title="Locality-aware attention",
         unit="sequences",
-        subject="fused",
         cases=tuple(case for size in found for case in case_of(*size, choice)),
         providers=PROVIDERS,
         expected=expected,

@@ -53,7 +53,7 @@ def cost(config: SelfGaitConfig, job: str, clips: int) -> Cost:
 
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
-    sizes = {("train", "tiny"): (2,), ("encode", "tiny"): (2,)} if choice.grid == "quick" else SIZES
+    sizes = {("train", "tiny"): (2,), ("encode", "tiny"): (2,)} if choice.quick else SIZES
     cases = [
         Case(
             name=f"{job} {name} N={clips}",
@@ -77,7 +77,6 @@ def build(choice: Choice) -> Suite:
         name="selfgait",
         title="SelfGait",
         unit="clips",
-        subject="fused",
         cases=tuple(cases),
         providers=PROVIDERS,
         expected=expected,

@@ -40,9 +40,8 @@ def cost(shape: Shape, batch: int, variant: str, parameters: int) -> Cost:
 
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
-    quick = choice.grid == "quick"
-    shape = TINY if quick else ENCODER
-    batches = choice.sizes or ((4,) if quick else CUDA_BATCHES if choice.device == "cuda" else BATCHES)
+    shape = TINY if choice.quick else ENCODER
+    batches = choice.numbers((4,), BATCHES, CUDA_BATCHES)
     cases = []
     for variant in ("official", "paper"):
         for batch in batches:
@@ -68,7 +67,6 @@ def build(choice: Choice) -> Suite:
         name="training_step",
         title="Training step",
         unit="windows",
-        subject="fused",
         cases=tuple(cases),
         providers=PROVIDERS,
         expected=expected,

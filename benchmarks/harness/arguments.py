@@ -43,6 +43,18 @@ class Choice:
     precision: str = "ieee"
     sizes: tuple[int, ...] = ()
 
+    @property
+    def quick(self) -> bool:
+        """Whether tiny cases will do."""
+        return self.grid == "quick"
+
+    def numbers(
+        self, quick: tuple[int, ...], usual: tuple[int, ...], cuda: tuple[int, ...] | None = None
+    ) -> tuple[int, ...]:
+        """Those that were asked for, or a suite's own: for a quick run, on CUDA devices where they differ, or else."""
+        on_cuda = usual if cuda is None else cuda
+        return self.sizes or (quick if self.quick else on_cuda if self.device == "cuda" else usual)
+
 
 def add_arguments(parser: ArgumentParser, out: str) -> None:
     """Declare all arguments.

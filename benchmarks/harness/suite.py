@@ -109,19 +109,19 @@ class Suite:
         name: also the stem of the results' file names.
         title: heading of the report.
         unit: what ``Case.items`` counts, in the plural.
-        subject: name of the provider that all others are compared with.
         cases: in the order in which they are run.
         providers: in the order in which they take turns.
         expected: the outputs in float64 for a case and an answer's name.
         tolerance: largest permitted deviation of each output, relative to the largest entry that was expected, for a
             case and a precision.
+        subject: name of the provider that all others are compared with.
     """
 
     name: str
     title: str
     unit: str
-    subject: str
     cases: tuple[Case, ...]
     providers: tuple[Provider, ...]
     expected: Callable[[Case, str], Outputs]
     tolerance: Callable[[Case, str], Mapping[str, float]]
+    subject: str = "fused"

@@ -47,11 +47,11 @@ def suite(*providers: Provider, cases: tuple[Case, ...] = (CASE,)) -> Suite:
         "squares",
         "Squares",
         "numbers",
-        "good",
         cases,
         providers,
         squares,
         lambda _case, precision: {"squares": TOLERANCE[precision]},
+        subject="good",
     )
 
 
