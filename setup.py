@@ -55,8 +55,10 @@ DEVELOPMENT = {
     "selfgait_low_label",
     "triton_compile_decoder",
     "triton_compile_lstm",
+    "triton_compile_pooling",
     "triton_compile_pyramid",
     "triton_compile_report",
+    "triton_compiled",
     "walker_difficulty",
 }
 INSTALL_TOOLS = "install torch, ninja and pybind11 first, then use pip install --no-build-isolation"

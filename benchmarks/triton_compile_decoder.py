@@ -4,14 +4,11 @@
 
 prints what the compiler made of each: registers of a thread, bytes spilled, shared memory, matrix instructions, widest
 accesses; or writes it to ``triton_compile_decoder.json`` and ``.md``. With ``--few`` those of K = 256 in half
-precision and exact float32 alone, which the tests compile. How it is measured stands in ``triton_compile_report.py``.
+precision and exact float32 alone, which the tests compile. How it is measured stands in ``triton_compiled.py``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +17,8 @@ from unittest.mock import patch
 import torch
 import triton
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
 
-from sgela_fast.benchmarks import triton_compile_report as report
+from sgela_fast.benchmarks import triton_compiled as compiled
 from sgela_fast.kernels import attention_decoder_launch as launches
 from sgela_fast.kernels.attention_decoder_tuning import (
     AttentionConfiguration,
@@ -34,7 +30,6 @@ from sgela_fast.kernels.launch import Launch
 from sgela_fast.kernels.locality_attention_launch import LAS
 
 JOINTS, KEYS, STEPS = 20, 6, 6
-MEASURES = ("registers", "spilled", "shared", "load_bits", "store_bits", "matrix", "seconds")
 
 
 class Spill(NamedTuple):
@@ -77,7 +72,7 @@ class Case(NamedTuple):
         return width if self.configuration.aligned else width - 3
 
 
-def cases(archs: Sequence[int] = report.ARCHS, few: bool = False) -> Iterator[Case]:
+def cases(archs: Sequence[int] = compiled.ARCHS, few: bool = False) -> Iterator[Case]:
     """Every configuration for every architecture with all options, those of K = 256 also without; or few of them."""
     for arch in archs:
         configurations: list[CellConfiguration | AttentionConfiguration] = [*all_cell_configurations(arch)]
@@ -137,27 +132,14 @@ def launch_of(case: Case) -> Launch:
 
 def compile_case(case: Case) -> dict[str, Any]:
     """What the compiler made of a case."""
-    configuration = case.configuration
-    launch = launch_of(case)
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages, "enable_fp_fusion": True}
-    start = time.perf_counter()
-    compiled = triton.compile(report.source_of(launch), target=GPUTarget("cuda", case.arch, 32), options=options)
-    seconds = time.perf_counter() - start
-    usage, code = report.resources(compiled.asm["cubin"]), compiled.asm["ptx"]
     return {
         "kernel": "attention" if case.attends else "cell",
-        "arithmetic": configuration.arithmetic,
+        "arithmetic": case.configuration.arithmetic,
         "arch": case.arch,
         "hidden": case.hidden,
         "options": case.options,
-        "tiles": configuration.tiles._asdict(),
-        "registers": usage["REG"],
-        "spilled": usage["STACK"] + usage["LOCAL"],
-        "shared": compiled.metadata.shared,
-        "load_bits": max(report.widest(code, "ld"), 128 if "cp.async.cg" in code else 0),
-        "store_bits": report.widest(code, "st"),
-        "matrix": "wgmma" if "wgmma.mma_async" in code else "mma" if "mma.sync" in code else "",
-        "seconds": round(seconds, 2),
+        "tiles": case.configuration.tiles._asdict(),
+        **compiled.measures_of(launch_of(case), case.arch),
     }
 
 
@@ -165,57 +147,35 @@ def beyond(row: Mapping[str, Any]) -> list[str]:
     """What a row takes more of than it may: registers, spilled, shared."""
     width = row["tiles"].get("block_k", row["tiles"].get("block_h"))
     allowed = SPILLS.get((row["kernel"], row["arithmetic"], width))
-    limits = {
-        "registers": report.REGISTER_LIMIT,
-        "spilled": 0 if allowed is None else allowed.bytes,
-        "shared": report.SHARED_LIMIT[row["arch"]],
-    }
-    return [name for name, limit in limits.items() if row[name] > limit]
+    return compiled.beyond(row, 0 if allowed is None else allowed.bytes)
 
 
-def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The report as a table."""
-    names = ("kernel", "arithmetic", "arch", "hidden", "options", "tiles", *MEASURES)
-    lines = [
+def as_markdown(rows: list[dict[str, Any]]) -> list[str]:
+    """The report as lines of Markdown."""
+    return [
         f"# Triton kernels of attention_decoder, compiled ahead of time (triton {triton.__version__})",
         "",
         "Made by `python -m benchmarks.triton_compile_decoder --output benchmarks/results`; no GPU is involved.",
         "Registers are of a thread, spilled and shared are bytes, loads and stores the widest in bits. Seconds near 0",
         "are those of the compiler's cache.",
         "",
-        "| " + " | ".join(names) + " |",
-        "|" + " --- |" * len(names),
+        *compiled.table_of(rows, ("kernel", "arithmetic", "arch", "hidden", "options", "tiles")),
     ]
-    for row in rows:
-        tiles = ", ".join(f"{name} {size}" for name, size in row["tiles"].items())
-        lines.append("| " + " | ".join(tiles if name == "tiles" else str(row[name]) for name in names) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def line(row: Mapping[str, Any]) -> str:
-    """A row as text."""
-    sizes = " ".join(f"{name} {size}" for name, size in row["tiles"].items())
-    facts = " ".join(f"{name} {value}" for name, value in row.items() if name != "tiles")
-    return f"{facts} | {sizes} | beyond: {beyond(row)}"
 
 
 def main() -> None:
     """Compile, and print or write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archs", type=int, nargs="+", default=list(report.ARCHS))
+    parser = compiled.argument_parser(__doc__)
     parser.add_argument("--few", action="store_true", help="the configurations that the tests compile")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--output", type=Path, help="folder to write the report to")
     arguments = parser.parse_args()
     rows = []
     for case in cases(arguments.archs, arguments.few):
         row = compile_case(case)
         rows.append(row)
-        print(json.dumps(row) if arguments.json else line(row), flush=True)
+        compiled.print_row(row, arguments.json, beyond=beyond(row))
     if arguments.output:
-        about = {"triton": triton.__version__, "torch": torch.__version__, "rows": rows}
-        (arguments.output / "triton_compile_decoder.json").write_text(json.dumps(about, indent=1) + "\n")
-        (arguments.output / "triton_compile_decoder.md").write_text(as_markdown(rows))
+        compiled.write_report(arguments.output, "triton_compile_decoder", rows, as_markdown(rows))
 
 
 if __name__ == "__main__":

@@ -3,24 +3,19 @@
     TRITON_INTERPRET=0 python -m benchmarks.triton_compile_lstm [--archs 80 90] [--json]
 
 prints what the compiler made of each: registers of a thread, bytes spilled, shared memory, matrix instructions, widest
-accesses. How it is measured stands in ``triton_compile_report.py``.
+accesses. How it is measured stands in ``triton_compiled.py``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
-import triton
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
 
-from sgela_fast.benchmarks import triton_compile_report as report
+from sgela_fast.benchmarks import triton_compiled as compiled
 from sgela_fast.kernels import batched_lstm_launch as launches
 from sgela_fast.kernels.batched_lstm_tuning import HOPPER, Configuration, all_configurations
 from sgela_fast.kernels.launch import Launch
@@ -67,7 +62,7 @@ SPILLS: Mapping[tuple[str, str, bool, int, int], Spill] = {
 }
 
 
-def cases(archs: tuple[int, ...] = report.ARCHS) -> Iterator[Case]:
+def cases(archs: tuple[int, ...] = compiled.ARCHS) -> Iterator[Case]:
     """Every configuration for every architecture; the largest tiles also without options, and sizes of 1."""
     for arch in archs:
         for configuration in all_configurations(arch):
@@ -115,13 +110,6 @@ def launch_of(case: Case) -> Launch:
 def compile_case(case: Case) -> dict[str, Any]:
     """What the compiler made of a case."""
     configuration = case.configuration
-    launch = launch_of(case)
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages, "enable_fp_fusion": True}
-    start = time.perf_counter()
-    target = GPUTarget("cuda", configuration.capability, 32)
-    compiled = triton.compile(report.source_of(launch), target=target, options=options)
-    seconds = time.perf_counter() - start
-    usage, code = report.resources(compiled.asm["cubin"]), compiled.asm["ptx"]
     return {
         "kernel": configuration.side,
         "arithmetic": configuration.arithmetic,
@@ -130,13 +118,7 @@ def compile_case(case: Case) -> dict[str, Any]:
         "hidden": case.sizes.hidden,
         "options": case.options,
         "tiles": configuration.tiles._asdict(),
-        "registers": usage["REG"],
-        "spilled": usage["STACK"] + usage["LOCAL"],
-        "shared": compiled.metadata.shared,
-        "load_bits": max(report.widest(code, "ld"), 128 if "cp.async.cg" in code else 0),
-        "store_bits": report.widest(code, "st"),
-        "matrix": "wgmma" if "wgmma.mma_async" in code else "mma" if "mma.sync" in code else "",
-        "seconds": round(seconds, 2),
+        **compiled.measures_of(launch_of(case), configuration.capability),
     }
 
 
@@ -144,28 +126,15 @@ def beyond(row: Mapping[str, Any]) -> list[str]:
     """What a row takes more of than it may: registers, spilled, shared."""
     tiles = row["tiles"]
     allowed = SPILLS.get((row["kernel"], row["arithmetic"], row["options"], tiles["block_m"], tiles["block_h"]))
-    limits = {
-        "registers": report.REGISTER_LIMIT,
-        "spilled": 0 if allowed is None else allowed.bytes,
-        "shared": report.SHARED_LIMIT[row["arch"]],
-    }
-    return [name for name, limit in limits.items() if row[name] > limit]
+    return compiled.beyond(row, 0 if allowed is None else allowed.bytes)
 
 
 def main() -> None:
     """Compile and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archs", type=int, nargs="+", default=list(report.ARCHS))
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    arguments = parser.parse_args()
+    arguments = compiled.argument_parser(__doc__).parse_args()
     for case in cases(tuple(arguments.archs)):
         row = compile_case(case)
-        if arguments.json:
-            print(json.dumps(row), flush=True)
-            continue
-        sizes = " ".join(f"{name} {size}" for name, size in row["tiles"].items())
-        facts = " ".join(f"{name} {value}" for name, value in row.items() if name != "tiles")
-        print(f"{facts} | {sizes} | beyond: {beyond(row)}", flush=True)
+        compiled.print_row(row, arguments.json, beyond=beyond(row))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,20 @@
 """The compilations of the Triton kernels of gated_temporal_pooling at SelfGait's sizes, without a GPU.
 
-    TRITON_INTERPRET=0 python -m benchmarks.triton_compile_pooling [--all] [--json]
+    TRITON_INTERPRET=0 python -m benchmarks.triton_compile_pooling [--archs 80 90] [--all] [--json]
 
 prints what the compiler made of each: registers of a thread, bytes spilled, shared memory, matrix instructions. How it
-is measured stands in ``triton_compile_report.py``.
+is measured stands in ``triton_compiled.py``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
 
-from sgela_fast.benchmarks import triton_compile_report as report
+from sgela_fast.benchmarks import triton_compiled as compiled
 from sgela_fast.kernels import gated_temporal_pooling as pooling
 from sgela_fast.kernels.launch import Launch
 
@@ -54,34 +49,20 @@ def launches(dtype: torch.dtype) -> Iterator[Launch]:
     yield from pooling.plan_backward(problem, output, saved, gradients)
 
 
-def compiled(launch: Launch, dtype: torch.dtype, arch: int) -> dict[str, Any]:
+def compile_launch(launch: Launch, dtype: torch.dtype, arch: int) -> dict[str, Any]:
     """What the compiler made of a launch."""
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages, "enable_fp_fusion": True}
-    start = time.perf_counter()
-    kernel = triton.compile(report.source_of(launch), target=GPUTarget("cuda", arch, 32), options=options)
-    usage, code = report.resources(kernel.asm["cubin"]), kernel.asm["ptx"]
-    return {
-        "kernel": launch.kernel.fn.__name__,
-        "dtype": str(dtype).removeprefix("torch."),
-        "arch": arch,
-        "registers": usage["REG"],
-        "spilled": usage["STACK"] + usage["LOCAL"],
-        "shared": kernel.metadata.shared,
-        "matrix": "wgmma" if "wgmma.mma_async" in code else "mma" if "mma.sync" in code else "",
-        "seconds": round(time.perf_counter() - start, 2),
-    }
+    named = {"kernel": launch.kernel.fn.__name__, "dtype": str(dtype).removeprefix("torch."), "arch": arch}
+    return {**named, **compiled.measures_of(launch, arch)}
 
 
 def main() -> None:
     """Compile and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = compiled.argument_parser(__doc__)
     parser.add_argument("--all", action="store_true", help="every dtype for every architecture")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()
     for arch, dtype in ALL_PAIRS if arguments.all else PAIRS:
-        for launch in launches(dtype):
-            row = compiled(launch, dtype, arch)
-            print(json.dumps(row) if arguments.json else " ".join(f"{name} {row[name]}" for name in row), flush=True)
+        for launch in launches(dtype) if arch in arguments.archs else ():
+            compiled.print_row(compile_launch(launch, dtype, arch), arguments.json)
 
 
 if __name__ == "__main__":

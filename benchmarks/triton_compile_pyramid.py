@@ -3,23 +3,19 @@
     TRITON_INTERPRET=0 python -m benchmarks.triton_compile_pyramid [--archs 80 90] [--json]
 
 prints what the compiler made of each: registers of a thread, bytes spilled, shared memory, widest accesses. How it is
-measured stands in ``triton_compile_report.py``.
+measured stands in ``triton_compiled.py``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
 
-from sgela_fast.benchmarks import triton_compile_report as report
+from sgela_fast.benchmarks import triton_compiled as compiled
 from sgela_fast.kernels import horizontal_pyramid_pooling as kernels
 from sgela_fast.kernels.launch import Launch
 
@@ -39,7 +35,7 @@ class Case(NamedTuple):
     arch: int
 
 
-def cases(archs: tuple[int, ...] = report.ARCHS) -> Iterator[Case]:
+def cases(archs: tuple[int, ...] = compiled.ARCHS) -> Iterator[Case]:
     """Both passes, layouts and orders; many blocks, bfloat16, float64 and no positions, where they cost most."""
     for arch in archs:
         for passes, channels_last in product(("forward", "backward"), (False, True)):
@@ -75,10 +71,6 @@ def launch_of(case: Case) -> Launch:
 
 def compile_case(case: Case) -> dict[str, Any]:
     """What the compiler made of a case."""
-    launch = launch_of(case)
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages, "enable_fp_fusion": True}
-    compiled = triton.compile(report.source_of(launch), target=GPUTarget("cuda", case.arch, 32), options=options)
-    usage, code = report.resources(compiled.asm["cubin"]), compiled.asm["ptx"]
     return {
         "kernel": case.passes,
         "dtype": str(case.problem.dtype).removeprefix("torch."),
@@ -86,23 +78,15 @@ def compile_case(case: Case) -> dict[str, Any]:
         "channels_last": case.channels_last,
         "positions": case.positions,
         "arch": case.arch,
-        "registers": usage["REG"],
-        "spilled": usage["STACK"] + usage["LOCAL"],
-        "shared": compiled.metadata.shared,
-        "load_bits": report.widest(code, "ld"),
-        "store_bits": report.widest(code, "st"),
+        **compiled.measures_of(launch_of(case), case.arch),
     }
 
 
 def main() -> None:
     """Compile and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archs", type=int, nargs="+", default=list(report.ARCHS))
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    arguments = parser.parse_args()
+    arguments = compiled.argument_parser(__doc__).parse_args()
     for case in cases(tuple(arguments.archs)):
-        row = compile_case(case)
-        print(json.dumps(row) if arguments.json else " ".join(f"{key} {fact}" for key, fact in row.items()), flush=True)
+        compiled.print_row(compile_case(case), arguments.json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import triton
 
-from sgela_fast.benchmarks.triton_compile_report import REGISTER_LIMIT, SHARED_LIMIT
+from sgela_fast.benchmarks.triton_compiled import REGISTER_LIMIT, SHARED_LIMIT
 from sgela_fast.kernels.locality_attention_tuning import all_configurations
 
 # Bytes of a thread in local memory: none, but the assembler that comes with older compilers sets two registers aside in
