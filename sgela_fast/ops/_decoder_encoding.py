@@ -29,7 +29,6 @@ DECODE = _library.define(f"attention_decoder({INPUTS}, {CONFIGURATION}, bool eve
 DECODE_CPU = _library.define(
     f"attention_decoder_cpu({INPUTS}, Tensor? packed, {CONFIGURATION}, bool everything) -> ({_RETURNS})"
 )
-WHY_NO_CPU_KERNEL = _library.why_no_cpu_kernel("attention_decoder_cpu")
 
 
 def _decode_on_cpu(*inputs: Any) -> tuple[Tensor, ...]:

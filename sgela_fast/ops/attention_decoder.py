@@ -23,7 +23,7 @@ from sgela_fast.ops._attention_arguments import (
     why_learned_settings_are_not_fused,
 )
 from sgela_fast.ops._decoder_arguments import Outputs
-from sgela_fast.ops._decoder_encoding import DECODE, DECODE_CPU, WHY_NO_CPU_KERNEL
+from sgela_fast.ops._decoder_encoding import DECODE, DECODE_CPU
 from sgela_fast.ops._decoder_packing import forget_packed_weights
 from sgela_fast.ops._library import autocasts
 from sgela_fast.ops._packed_decoder import PackedDecoder, pack_decoder_weights
@@ -41,6 +41,7 @@ _DTYPES: dict[str, tuple[torch.dtype, ...]] = {
 _DIFFERENTIABLE = (torch.float32, torch.float64)
 # Devices on which the fused op has been run and compared, and which `auto` may therefore choose.
 _PROVEN = ("cpu",)
+_WHY_NO_CPU_KERNEL = _library.why_no_cpu_kernel("attention_decoder_cpu")
 
 
 @overload
@@ -238,8 +239,8 @@ def _decode_packed(
 
 def why_not_fused(device: str, dtype: torch.dtype) -> str | None:
     """Why the fused kernels cannot run for tensors on ``device`` (its type), or ``None`` if they can."""
-    if device == "cpu" and WHY_NO_CPU_KERNEL is not None:
-        return WHY_NO_CPU_KERNEL
+    if device == "cpu" and _WHY_NO_CPU_KERNEL is not None:
+        return _WHY_NO_CPU_KERNEL
     if device == "cuda" and _library.WHY_NO_TRITON is not None:
         return _library.WHY_NO_TRITON
     if dtype not in _DTYPES.get(device, ()):

@@ -1,20 +1,12 @@
 """The Triton kernels of `batched_lstm` against the float64 reference: interpreted here, and on a GPU where one is.
 
 Cases are small, because the interpreter runs programs one after another; it says nothing about races or about the
-precision of matrix units, which is why the same tests run on a device where there is one. Every configuration that can
-be chosen is also compiled, without a device.
+precision of matrix units, which is why the same tests run on a device where there is one.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,33 +21,14 @@ pytest.importorskip("triton")
 from sgela_fast.kernels import batched_lstm as kernels
 from sgela_fast.kernels import batched_lstm_launch as launches
 from sgela_fast.kernels.batched_lstm_tuning import (
-    ARITHMETICS,
-    HOPPER,
-    SIDES,
     Tiles,
-    all_configurations,
-    choose_tiles,
 )
 from sgela_fast.kernels.launch import Launch
 
-ROOT = Path(__file__).resolve().parents[2]
 # Largest error over the largest entry. Half types round the operands of every step's products and the results.
 TOLERANCE = {torch.float32: 3e-6, torch.float16: 4e-3, torch.bfloat16: 2.4e-2}
 
 poisoned = pytest.mark.usefixtures("poisoned_outputs")
-
-
-@pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    if request.param == "cuda":
-        before = torch.backends.cuda.matmul.fp32_precision
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
-        yield torch.device("cuda")
-        torch.backends.cuda.matmul.fp32_precision = before
-    elif torch.cuda.is_available():
-        pytest.skip("the interpreter is for machines without a GPU")
-    else:
-        yield torch.device("cpu")
 
 
 class Problem(NamedTuple):
@@ -352,52 +325,6 @@ def test_weights_of_two_layers_are_not_copied() -> None:
     stacked = launches.stack_weights(weights)
     given = {weight.data_ptr() for weight in weights}
     assert {tensor.data_ptr() for tensor in stacked} == given
-
-
-@pytest.mark.parametrize("capability", [80, 86, 90, 100])
-def test_every_choice_of_tiles_is_among_those_that_are_compiled(capability: int) -> None:
-    configurations = all_configurations(HOPPER if capability >= HOPPER else 80)
-    compiled = {(case.side, case.arithmetic, case.tiles, case.aligned) for case in configurations}
-    for arithmetic, side, hidden in product(ARITHMETICS, SIDES, (1, 33, 40, 48, 256, 1024)):
-        for batch in (1, 16, 17, 128, 1000, 4096, 65536, 10**7):
-            chosen = (arithmetic, choose_tiles(side, arithmetic, 3, batch, hidden, capability), hidden % 16 == 0)
-            assert (side, *chosen) in compiled or (side == "forward" and ("taped", *chosen) in compiled)
-
-
-def test_small_batches_have_more_programs_than_large_tiles_would_give() -> None:
-    few, large = (choose_tiles("forward", "half", 3, batch, 256) for batch in (16, 65536))
-    assert few.block_m == 16
-    assert (256 // few.block_h) * 3 >= 48
-    assert large.block_m * large.block_h == 8192
-
-
-@pytest.fixture(scope="module")
-def compiled() -> list[dict[str, Any]]:
-    """What the compiler makes of every configuration, in a process of its own without the interpreter."""
-    command = [sys.executable, "-m", "benchmarks.triton_compile_lstm", "--json"]
-    environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-@pytest.mark.slow
-def test_every_configuration_compiles_within_its_budget(compiled: list[dict[str, Any]]) -> None:
-    from sgela_fast.benchmarks.triton_compile_lstm import beyond
-
-    asked = [row for row in compiled if row["options"]]
-    assert len(asked) == sum(len(list(all_configurations(arch))) for arch in (80, 90))
-    assert not [(row, beyond(row)) for row in compiled if beyond(row)]
-
-
-@pytest.mark.slow
-def test_accesses_are_wide_and_products_take_the_matrix_units(compiled: list[dict[str, Any]]) -> None:
-    for row in (row for row in compiled if row["hidden"] % 16 == 0):
-        assert row["load_bits"] == 128, row
-        assert row["store_bits"] >= 64, row
-        tall = row["tiles"]["block_m"] >= 64  # an instruction of Hopper's has 64 rows
-        units = "wgmma" if row["arch"] == HOPPER and tall else "mma"
-        assert row["matrix"] == ("" if row["arithmetic"] == "ieee" else units), row
 
 
 @pytest.mark.gpu

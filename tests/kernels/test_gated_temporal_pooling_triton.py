@@ -5,11 +5,6 @@ Cases are small: the interpreter runs programs one after another. Every kernel i
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +12,13 @@ import torch
 
 from sgela_fast.benchmarks.tolerances import deviation
 from sgela_fast.reference.gated_temporal_pooling import gated_temporal_pooling
+from tests.kernels.compiled import rows_of
 from tests.ops.pooling_cases import SELFGAIT, draw, outcome
 
 pytest.importorskip("triton")
 
 from sgela_fast.kernels import gated_temporal_pooling as kernels
 
-ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -94,11 +89,7 @@ def test_two_launches_forward_and_four_backward() -> None:
 
 @pytest.mark.slow
 def test_every_kernel_compiles_without_spills_for_both_architectures() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "benchmarks.triton_compile_pooling", "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = rows_of("triton_compile_pooling")
     assert len(rows) == 6 * 2  # kernels, architectures
     assert {row["arch"] for row in rows} == {80, 90}
     assert not [row for row in rows if row["spilled"]]

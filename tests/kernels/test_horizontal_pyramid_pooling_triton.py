@@ -6,25 +6,18 @@ from what ``benchmarks/triton_compile_pyramid.py`` writes.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from sgela_fast.benchmarks.tolerances import deviation, relative_bound
 from sgela_fast.reference.horizontal_pyramid_pooling import horizontal_pyramid_pooling as reference
+from tests.kernels.compiled import rows_of
 
 triton = pytest.importorskip("triton")
 
 from sgela_fast.kernels import horizontal_pyramid_pooling as kernels  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("poisoned_outputs")
 # Of the model; bins that do not nest, and leave out the blocks they have in common; more blocks than are combined in
 # registers, in one bin and in two; a single pixel a map, a single row.
@@ -36,16 +29,6 @@ CASES = [
     ((2, 3, 1, 1), (1,)),
     ((2, 1, 1, 70), (1,)),
 ]
-
-
-@pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    if request.param == "cuda":
-        yield torch.device("cuda")
-    elif torch.cuda.is_available():
-        pytest.skip("the interpreter is for machines without a GPU")
-    else:
-        yield torch.device("cpu")
 
 
 def laid_out(features: Tensor, layout: str) -> Tensor:
@@ -111,11 +94,7 @@ def test_nothing_launches_nothing(device: torch.device) -> None:
 
 @pytest.mark.slow
 def test_every_kernel_compiles_for_both_architectures_within_its_budget() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "benchmarks.triton_compile_pyramid", "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = rows_of("triton_compile_pyramid")
     assert {(row["kernel"], row["arch"]) for row in rows} == {
         (passes, arch) for passes in ("forward", "backward") for arch in (80, 90)
     }

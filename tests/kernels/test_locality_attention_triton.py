@@ -6,7 +6,6 @@ precision of matrix units, which is why the same tests run on a device where the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import pytest
@@ -29,19 +28,6 @@ MODES = ("bas", "mbas", "las", "las detached")
 # Root mean square of the error over that of the values. Half types round the inputs of products and the results, so a
 # few units in the last place; float32 loses some digits to cancellation in dS.
 TOLERANCE = {torch.float32: 3e-6, torch.float16: 3e-3, torch.bfloat16: 2.4e-2}
-
-
-@pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    if request.param == "cuda":
-        before = torch.backends.cuda.matmul.fp32_precision
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
-        yield torch.device("cuda")
-        torch.backends.cuda.matmul.fp32_precision = before
-    elif torch.cuda.is_available():
-        pytest.skip("the interpreter is for machines without a GPU")
-    else:
-        yield torch.device("cpu")
 
 
 class Problem(NamedTuple):
