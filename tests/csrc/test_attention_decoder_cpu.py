@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,45 +15,17 @@ from tests.ops.decoder_cases import PAPER, RELEASED, Case, Inputs, agrees_with_t
 extension = pytest.importorskip("sgela_fast._C", reason="the compiled extension was not built")
 
 ISAS = extension.build_info()["isas"]
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 VARIANTS = pytest.mark.parametrize("variant", [PAPER, RELEASED], ids=["paper", "released"])
-
-
-@pytest.fixture(autouse=True)
-def _poisoned() -> Iterator[None]:
-    """``torch.empty`` gives NaN, from C++ too: an element that no kernel writes is seen."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    extension.force_isa("")
 
 
 def decode(inputs: Inputs, packed: Tensor | None = None, **changed: Any) -> DecoderOutput:
     """The compiled loop, with arguments that no public function has checked."""
-    weights, options = inputs.weights, inputs.options
-    arguments = {
-        "encoded": inputs.encoded,
-        "h0": inputs.state.h,
-        "c0": inputs.state.c,
-        "layers": [tensor for layer in weights.layers for tensor in layer[:2]],
-        "biases": [layer.bias for layer in weights.layers],
-        "key": weights.key,
-        "fusion": weights.fusion,
-        "output": weights.output,
-        "output_bias": weights.output_bias,
-        "teacher": options["teacher"],
-        "packed": packed,
-        "steps": options["steps"],
-        "feedback": options["feedback"],
-        "mode": 2,
-        "direction": -1,
-        "sigma": options["sigma"],
-        "window": options["window"],
-        "tanh": options["fusion"] == "tanh",
-        "everything": True,
-    }
-    context, loss, alignment, reconstruction, *rest = torch.ops.sgela_fast.attention_decoder_cpu.default(
-        **(arguments | changed)
-    )
+    overload = torch.ops.sgela_fast.attention_decoder_cpu.default
+    names = [argument.name for argument in overload._schema.arguments]
+    given = inputs.arguments(True)
+    arguments = dict(zip(names, (*given[:10], packed, *given[10:]), strict=True))
+    context, loss, alignment, reconstruction, *rest = overload(**(arguments | changed))
     return DecoderOutput(reconstruction, context, alignment, loss, *rest)
 
 

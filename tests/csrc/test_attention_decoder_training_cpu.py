@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,21 +12,12 @@ from sgela_fast.ops import _decoder_training as training
 from sgela_fast.ops.attention_decoder import attention_decoder
 from tests.ops.decoder_cases import PAPER, RELEASED, Case, cases, draw
 from tests.ops.decoder_gradients import gradients, learns_like_the_reference
-from tests.ops.test_attention_decoder_training_registration import arguments_of
 
 extension = pytest.importorskip("sgela_fast._C", reason="the compiled extension was not built")
 
 ISAS = extension.build_info()["isas"]
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 VARIANTS = pytest.mark.parametrize("variant", [PAPER, RELEASED], ids=["paper", "released"])
-
-
-@pytest.fixture(autouse=True)
-def _poisoned() -> Iterator[None]:
-    """``torch.empty`` gives NaN, from C++ too: an element that no kernel writes is seen."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    extension.force_isa("")
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -58,7 +48,7 @@ def test_gradients_do_not_depend_on_the_number_of_threads(variant: Case, isa: st
 
 
 def test_forward_and_backward_may_run_on_different_instruction_sets() -> None:
-    arguments = arguments_of(draw(RELEASED), RELEASED)
+    arguments = draw(RELEASED).arguments()
     gradient = torch.randn(3, 5, 6, 16)
     found = []
     for isa in ISAS:
@@ -94,7 +84,7 @@ def test_forward_and_backward_may_run_on_different_instruction_sets() -> None:
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(changed: dict[int, Any]) -> None:
-    arguments = list(arguments_of(draw(RELEASED), RELEASED))
+    arguments = list(draw(RELEASED).arguments())
     for index, value in changed.items():
         arguments[index] = value
     with pytest.raises(RuntimeError, match="attention_decoder"):
@@ -103,7 +93,7 @@ def test_arguments_that_do_not_fit_are_refused(changed: dict[int, Any]) -> None:
 
 @pytest.mark.parametrize("wrong", ["number", "tape", "h", "gradient"])
 def test_what_another_forward_pass_left_is_refused(wrong: str) -> None:
-    arguments = arguments_of(draw(RELEASED), RELEASED)
+    arguments = draw(RELEASED).arguments()
     results = training.FORWARD.overload(*arguments, True)
     taped = [results[i] for i in (0, 3, 4, 5, 6, 7)]
     gradient = torch.randn(3, 5, 6, 16)

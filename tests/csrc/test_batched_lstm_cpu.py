@@ -14,6 +14,7 @@ from torch import Tensor
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState, batched_lstm
 
 extension = pytest.importorskip("sgela_fast._C", reason="the compiled extension was not built")
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 importlib.import_module("sgela_fast.ops.batched_lstm")  # defines the schemas
 
@@ -76,14 +77,6 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     extension.force_isa(request.param)
     yield str(request.param)
     extension.force_isa("")
-
-
-@pytest.fixture(autouse=True)
-def _poisoned() -> Iterator[None]:
-    """``torch.empty`` gives NaN, from C++ too: an element that no kernel writes is seen."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def draw(case: Case) -> Arguments:

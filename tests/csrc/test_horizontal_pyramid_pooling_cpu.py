@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from sgela_fast.reference.horizontal_pyramid_pooling import horizontal_pyramid_p
 _C = pytest.importorskip("sgela_fast._C", reason="the compiled extension was not built", exc_type=ImportError)
 
 ISAS: list[str] = _C.build_info()["isas"]
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # Shape and bins: of the model; blocks below, at and above vectors of every instruction set; bins that do not nest, that
 # leave out the blocks they have in common, that are equal; single pixels, rows, columns and channels; several panels.
@@ -28,17 +29,6 @@ CASES = [
     ((1, 1, 6, 1), (3, 1, 2)),
     ((70, 1, 1, 16), (1,)),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _poisoned() -> Iterator[None]:
-    """Memory that nobody has written is NaN, and settings are as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
-    _C.force_isa("")
 
 
 def columns_first(features: Tensor) -> Tensor:

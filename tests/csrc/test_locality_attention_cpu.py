@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, cast
 
 import pytest
@@ -17,6 +16,7 @@ from sgela_fast.reference.locality_attention import locality_attention as refere
 _C = pytest.importorskip("sgela_fast._C", reason="the compiled extension was not built", exc_type=ImportError)
 
 ISAS: list[str] = _C.build_info()["isas"]
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 MODES: list[Mode] = ["bas", "mbas", "las"]
 DIRECTIONS: dict[Centers, int] = {"reverse": -1, "identity": 1}
@@ -24,17 +24,6 @@ DIRECTIONS: dict[Centers, int] = {"reverse": -1, "identity": 1}
 # query rows; one decoding step.
 SHORT = [(1, 1), (6, 6), (5, 9), (7, 17), (13, 3), (1, 33)]
 LONG = [(97, 128), (200, 129), (130, 257), (3, 300), (400, 40)]
-
-
-@pytest.fixture(autouse=True)
-def _poisoned() -> Iterator[None]:
-    """Memory that nobody has written is NaN, and settings are as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
-    _C.force_isa("")
 
 
 class Call(NamedTuple):

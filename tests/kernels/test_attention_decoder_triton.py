@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES
 from sgela_fast.reference.attention_decoder import DecoderOutput
 from sgela_fast.reference.attention_decoder import attention_decoder as reference
 from tests.ops.decoder_cases import PAPER, RELEASED, Case, Inputs, assert_agree, bound, draw
@@ -42,34 +41,9 @@ def given(case: Case, device: torch.device) -> Inputs:
     return draw(case).each(lambda tensor: tensor.to(device))
 
 
-def arguments(inputs: Inputs, everything: bool = True) -> tuple[Any, ...]:
-    """As the op takes them."""
-    weights, options = inputs.weights, inputs.options
-    attends = options["mode"] is not None
-    return (
-        inputs.encoded,
-        *inputs.state,
-        [weight for layer in weights.layers for weight in layer[:2]],
-        [layer.bias for layer in weights.layers],
-        weights.key if attends else None,
-        weights.fusion if attends else None,
-        weights.output,
-        weights.output_bias,
-        options["teacher"],
-        options["steps"],
-        options["feedback"],
-        MODES[options["mode"] or "bas"],
-        DIRECTIONS[options["centers"]],
-        options["sigma"],
-        options["window"],
-        options["fusion"] == "tanh",
-        everything,
-    )
-
-
 def run(inputs: Inputs, **options: Any) -> DecoderOutput:
     """Everything that the kernels give."""
-    context, loss, alignment, reconstruction, attentional, h, c = kernels.forward(*arguments(inputs), **options)
+    context, loss, alignment, reconstruction, attentional, h, c = kernels.forward(*inputs.arguments(True), **options)
     attends = inputs.options["mode"] is not None
     return DecoderOutput(
         reconstruction, context if attends else None, alignment if attends else None, loss, attentional, h, c
@@ -148,7 +122,7 @@ def test_the_number_of_parts_changes_nothing(device: torch.device, monkeypatch: 
 @VARIANTS
 def test_contexts_alone_are_the_contexts_of_everything(variant: Case, device: torch.device) -> None:
     inputs = given(variant._replace(**ONE_GROUP), device)
-    context, loss, *others = kernels.forward(*arguments(inputs, everything=False))
+    context, loss, *others = kernels.forward(*inputs.arguments(False))
     everything = run(inputs)
     assert torch.equal(context, everything.context)  # type: ignore[arg-type]
     assert torch.equal(loss, everything.loss)
@@ -166,10 +140,10 @@ def test_the_last_teacher_frame_is_not_read(device: torch.device) -> None:
 @poisoned
 def test_prepared_weights_serve_any_number_of_calls(device: torch.device) -> None:
     inputs = given(PAPER._replace(**ONE_GROUP, bias=True), device)
-    encoded, h0, c0, *weights = arguments(inputs)
+    encoded, h0, c0, *weights = inputs.arguments(True)
     prepared = launches.prepare(*weights[:6], feedback=True)
     first, again = (kernels.decode(encoded, h0, c0, prepared, None, *weights[7:8], *weights[9:]) for _ in range(2))
-    for one, other, whole in zip(first, again, kernels.forward(*arguments(inputs)), strict=True):
+    for one, other, whole in zip(first, again, kernels.forward(*inputs.arguments(True)), strict=True):
         assert torch.equal(one, other)
         assert torch.equal(one, whole)
 
@@ -229,7 +203,7 @@ def test_large_scores_stay_finite_and_exact(device: torch.device) -> None:
     ],
 )
 def test_what_would_read_out_of_bounds_is_refused(place: int, value: Any, message: str) -> None:
-    changed = list(arguments(draw(RELEASED._replace(**TINY))))
+    changed = list(draw(RELEASED._replace(**TINY)).arguments(True))
     changed[place] = value
     with pytest.raises(ValueError, match=message):
         kernels.forward(*changed)
@@ -240,7 +214,7 @@ def planned(case: Case, everything: bool) -> list[Launch]:
     found: list[Launch] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Launch, "run", lambda launch: found.append(launch))
-        kernels.forward(*arguments(draw(case), everything))
+        kernels.forward(*draw(case).arguments(everything))
     return found
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from sgela_fast.errors import ConfigError
 from sgela_fast.models.config import SGELAConfig
 from sgela_fast.models.sgela import SGELA, FusedSGELA, build_model
-from sgela_fast.ops import attention_decoder, batched_lstm
+from sgela_fast.ops import _decoder_encoding, attention_decoder, batched_lstm
 
 HERE = all(op.why_not_fused("cpu", torch.float32) is None for op in (attention_decoder, batched_lstm))
 pytestmark = pytest.mark.skipif(not HERE, reason="the compiled extension is not there")
@@ -106,7 +106,7 @@ def test_model_and_loss_compile_into_one_graph(backend: Any) -> None:
 
 def test_frozen_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = frozen()
-    monkeypatch.setattr(attention_decoder, "packed_weights", None)  # what looks for changed weights
+    monkeypatch.setattr(_decoder_encoding, "packed_weights", None)  # what looks for changed weights
     monkeypatch.setattr(batched_lstm, "packed_weights", None)
     assert model.frozen
     assert not any(parameter.requires_grad for parameter in model.parameters())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sgela_fast.benchmarks.tolerances import relative_bound
 from sgela_fast.ops import attention_decoder as op
+from sgela_fast.ops._attention_arguments import DIRECTIONS, MODES
 from sgela_fast.reference.attention_decoder import DecoderOutput, DecoderWeights
 from sgela_fast.reference.attention_decoder import attention_decoder as reference
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState
@@ -84,6 +85,30 @@ class Inputs(NamedTuple):
 
     def decode(self, function: Callable[..., Any] = op.attention_decoder, **options: Any) -> Any:
         return function(self.encoded, self.state, self.weights, **self.options, **options)
+
+    def arguments(self, *further: Any) -> tuple[Any, ...]:
+        """As the schemas of the decoder's ops have them, up to ``tanh``, and ``further`` ones."""
+        weights, options = self.weights, self.options
+        attends = options["mode"] is not None
+        return (
+            self.encoded,
+            *self.state,
+            [weight for layer in weights.layers for weight in layer[:2]],
+            [layer.bias for layer in weights.layers],
+            weights.key if attends else None,
+            weights.fusion if attends else None,
+            weights.output,
+            weights.output_bias,
+            options["teacher"],
+            options["steps"],
+            options["feedback"],
+            MODES[options["mode"] or "bas"],
+            DIRECTIONS[options["centers"]],
+            options["sigma"],
+            options["window"],
+            options["fusion"] == "tanh",
+            *further,
+        )
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         """The same call with all tensors changed."""

@@ -18,26 +18,6 @@ from tests.ops.decoder_cases import PAPER, RELEASED, Case, Inputs, draw, needs_k
 pytestmark = needs_kernels
 
 
-def arguments_of(inputs: Inputs, case: Case, everything: bool) -> tuple[Any, ...]:
-    weights = inputs.weights
-    return (
-        inputs.encoded,
-        *inputs.state,
-        [tensor for layer in weights.layers for tensor in layer[:2]],
-        [layer.bias for layer in weights.layers],
-        *weights[1:],
-        inputs.options["teacher"],
-        case.steps,
-        case.fed == "feedback",
-        2,
-        -1,
-        case.sigma,
-        case.window,
-        case.fusion == "tanh",
-        everything,
-    )
-
-
 @pytest.mark.parametrize("variant", [PAPER, RELEASED], ids=["paper", "released"])
 @pytest.mark.parametrize("fed", ["zeros", "feedback", "teacher"])
 @pytest.mark.parametrize(
@@ -46,18 +26,17 @@ def arguments_of(inputs: Inputs, case: Case, everything: bool) -> tuple[Any, ...
 )
 def test_passes_opcheck(variant: Case, fed: str, everything: bool, batch: int, layout: str, dtype: torch.dtype) -> None:
     case = variant._replace(fed=fed, batch=batch, layout=layout, dtype=dtype, hidden=9)
-    torch.library.opcheck(op.DECODE.overload, arguments_of(draw(case), case, everything))
+    torch.library.opcheck(op.DECODE.overload, draw(case).arguments(everything))
 
 
 def test_the_compiled_loop_passes_opcheck() -> None:
-    inputs = draw(PAPER)
-    tensors, configuration = arguments_of(inputs, PAPER, True)[:10], arguments_of(inputs, PAPER, True)[10:]
-    torch.library.opcheck(op.DECODE_CPU.overload, (*tensors, None, *configuration))
+    arguments = draw(PAPER).arguments(True)
+    torch.library.opcheck(op.DECODE_CPU.overload, (*arguments[:10], None, *arguments[10:]))
 
 
 def test_the_op_itself_never_pretends_to_have_a_gradient() -> None:
     inputs = draw(PAPER)
-    results = op.DECODE.overload(inputs.encoded.requires_grad_(), *arguments_of(inputs, PAPER, True)[1:])
+    results = op.DECODE.overload(inputs.encoded.requires_grad_(), *inputs.arguments(True)[1:])
     assert not any(result.requires_grad for result in results)
 
 
@@ -161,7 +140,7 @@ def test_vmap_is_left_to_the_reference() -> None:
 
 def test_meta_tensors_get_the_right_shapes() -> None:
     inputs = draw(PAPER)
-    meta = op.DECODE.overload(*arguments_of(inputs.each(lambda tensor: tensor.to("meta")), PAPER, True))
-    real = op.DECODE.overload(*arguments_of(inputs, PAPER, True))
+    meta = op.DECODE.overload(*inputs.each(lambda tensor: tensor.to("meta")).arguments(True))
+    real = op.DECODE.overload(*inputs.arguments(True))
     assert len(real) == len(DecoderOutput._fields)
     assert [tensor.shape for tensor in meta] == [tensor.shape for tensor in real]

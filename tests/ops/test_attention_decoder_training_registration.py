@@ -12,28 +12,9 @@ from sgela_fast.ops import _decoder_training as training
 from sgela_fast.ops.attention_decoder import attention_decoder
 from sgela_fast.reference.attention_decoder import DecoderWeights
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState
-from tests.ops.decoder_cases import PAPER, RELEASED, Case, Inputs, draw, needs_kernels
+from tests.ops.decoder_cases import PAPER, RELEASED, Case, draw, needs_kernels
 
 pytestmark = needs_kernels
-
-
-def arguments_of(inputs: Inputs, case: Case) -> tuple[Any, ...]:
-    weights = inputs.weights
-    return (
-        inputs.encoded,
-        *inputs.state,
-        [tensor for layer in weights.layers for tensor in layer[:2]],
-        [layer.bias for layer in weights.layers],
-        *weights[1:],
-        inputs.options["teacher"],
-        case.steps,
-        case.fed == "feedback",
-        2,
-        -1,
-        case.sigma,
-        case.window,
-        case.fusion == "tanh",
-    )
 
 
 @pytest.mark.parametrize(
@@ -48,13 +29,13 @@ def arguments_of(inputs: Inputs, case: Case) -> tuple[Any, ...]:
 def test_passes_opcheck(variant: Case, fed: str, save_tape: bool, batch: int, layout: str) -> None:
     case = variant._replace(fed=fed, batch=batch, layout=layout, hidden=9)
     inputs = draw(case).each(Tensor.requires_grad_)
-    torch.library.opcheck(training.FORWARD.overload, (*arguments_of(inputs, case), save_tape))
+    torch.library.opcheck(training.FORWARD.overload, inputs.arguments(save_tape))
 
 
 @pytest.mark.parametrize("taped", [True, False])
 def test_the_backward_op_passes_opcheck(taped: bool) -> None:
     case = RELEASED._replace(fed="teacher")
-    arguments = arguments_of(draw(case), case)
+    arguments = draw(case).arguments()
     results = training.FORWARD.overload(*arguments, taped)
     gradients = [torch.randn_like(result) for result in results[:7]]
     kept = [results[i] for i in (0, 3, 4, 5, 6, 7)] if taped else []

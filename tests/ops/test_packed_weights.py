@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgela_fast.ops import _lstm_packing, _packed_decoder, _packed_lstm
+from sgela_fast.ops import _decoder_encoding, _lstm_packing, _packed_decoder, _packed_lstm
 from sgela_fast.ops import attention_decoder as decoder_op
 from sgela_fast.ops import batched_lstm as lstm_op
 from sgela_fast.ops._library import Schema
@@ -125,7 +125,7 @@ def test_nothing_is_hashed_or_packed_in_a_call(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(module, "PACK", Schema("none", forbidden))
     monkeypatch.setattr(_lstm_packing, "CONTENT_HASH", Schema("none", forbidden))
     monkeypatch.setattr(lstm_op, "packed_weights", forbidden)
-    monkeypatch.setattr(decoder_op, "packed_weights", forbidden)
+    monkeypatch.setattr(_decoder_encoding, "packed_weights", forbidden)
     for precision in PRECISIONS:
         run_lstm(inputs, lstm[precision])
         run_decoder(decoding, decoder[precision])

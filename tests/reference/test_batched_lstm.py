@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sgela_fast.reference.batched_lstm import LSTMLayer, LSTMState, batched_lstm, lstm_cell
+from tests.ops.lstm_cases import layers_of
 
 # The same products in another order: a few units in the last place.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}
@@ -14,20 +15,6 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}
 
 def torch_lstms(groups: int, inputs: int, hidden: int, layers: int, dtype: torch.dtype) -> list[nn.LSTM]:
     return [nn.LSTM(inputs, hidden, layers, batch_first=True).to(dtype) for _ in range(groups)]
-
-
-def layers_of(lstms: list[nn.LSTM]) -> list[LSTMLayer]:
-    def stacked(name: str) -> Tensor:
-        return torch.stack([lstm.get_parameter(name) for lstm in lstms])
-
-    return [
-        LSTMLayer(
-            stacked(f"weight_ih_l{layer}"),
-            stacked(f"weight_hh_l{layer}"),
-            stacked(f"bias_ih_l{layer}") + stacked(f"bias_hh_l{layer}"),
-        )
-        for layer in range(lstms[0].num_layers)
-    ]
 
 
 def random_state(layers: int, groups: int, batch: int, hidden: int, dtype: torch.dtype) -> LSTMState:
