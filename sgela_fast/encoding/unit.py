@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,81 +19,12 @@ from numpy.typing import NDArray
 
 from sgela_fast.encoding.plan import Piece, Unit
 from sgela_fast.encoding.quarantine import SHORT
+from sgela_fast.encoding.sequences import SequenceEncoder, SequenceSource, row_shape
 from sgela_fast.encoding.shard import Receipt, write_shard
 from sgela_fast.encoding.source import Entry, Unusable
 from sgela_fast.encoding.storage import NUMPY, Array, pack
 from sgela_fast.errors import DataError
 from sgela_fast.models.config import Feature
-from sgela_fast.silhouettes.config import ClipConfig
-from sgela_fast.skeletons.config import WindowConfig
-
-
-class SequenceSource(Protocol):
-    """What is encoded, recording by recording.
-
-    Attributes:
-        counts: windows of each recording ``(recordings,)``.
-        further: names of further columns.
-    """
-
-    counts: NDArray[np.int64]
-    further: list[str]
-
-    @property
-    def name(self) -> str:
-        """Where the recordings are, for messages."""
-
-    def __len__(self) -> int:
-        """Number of recordings."""
-
-    def entries(self, first: int, stop: int) -> list[Entry]:
-        """What is known of the recordings at positions ``first`` to ``stop``."""
-
-    def frames(self, entry: Entry) -> NDArray[Any]:
-        """The recording's frames.
-
-        Raises:
-            Unusable: they cannot be read or encoded.
-        """
-
-    def close(self) -> None:
-        """Close what is open."""
-
-
-class SequenceEncoder(Protocol):
-    """What encodes them: :class:`~sgela_fast.encoding.encoder.Encoder`, or that of silhouettes.
-
-    Attributes:
-        unit: what a row of the store stands for, in the plural.
-    """
-
-    unit: ClassVar[str]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-
-    @property
-    def width(self) -> int:
-        """Features of one row of values."""
-
-    @property
-    def window(self) -> WindowConfig | ClipConfig:
-        """How recordings become windows."""
-
-    def cut(self, frames: NDArray[Any], /) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]:
-        """Windows ``(N, T, ...)``, their first frames ``(N,)`` and whether each is whole ``(N,)``."""
-
-    def quality(self, frames: NDArray[Any], starts: NDArray[np.int64], /) -> NDArray[np.float32]:
-        """Fraction of each window that was seen ``(N,)``."""
-
-    def encodings(self, windows: torch.Tensor, feature: Any, /) -> torch.Tensor:
-        """``(N, T, D)``, or ``(N, D)`` if the model itself pools over time."""
-
-
-def row_shape(encoder: SequenceEncoder, pooling: str) -> tuple[int, ...]:
-    """Shape of one row of values."""
-    return (encoder.window.frames, encoder.width) if pooling == "none" else (encoder.width,)
 
 
 @dataclass

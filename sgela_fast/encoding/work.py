@@ -19,17 +19,11 @@ from sgela_fast.encoding.manifest import finish
 from sgela_fast.encoding.plan import Unit, plan_hash, plan_units
 from sgela_fast.encoding.quarantine import SHORT
 from sgela_fast.encoding.schema import implied_feature
+from sgela_fast.encoding.sequences import SequenceEncoder, SequenceSource, row_shape
 from sgela_fast.encoding.shard import Receipt
 from sgela_fast.encoding.storage import NUMPY
 from sgela_fast.encoding.store import Store
-from sgela_fast.encoding.unit import (
-    SequenceEncoder,
-    SequenceSource,
-    StageSeconds,
-    UnitSettings,
-    committed,
-    row_shape,
-)
+from sgela_fast.encoding.unit import StageSeconds, UnitSettings, committed
 from sgela_fast.errors import DataError, Interrupted
 from sgela_fast.stopping import StopRequest
 

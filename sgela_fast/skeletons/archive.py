@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from sgela_fast._version import __version__
 from sgela_fast.atomic import make_folder, replacing, write_file, write_json
 from sgela_fast.errors import DataError, OutputError
+from sgela_fast.skeletons.archive_index import INDEX, PLAN, SCHEMA, SCHEMA_VERSION, is_archive, read_index
 from sgela_fast.skeletons.layouts import Layout, get_layout
 from sgela_fast.skeletons.recording import Recording
 from sgela_fast.skeletons.shards import (
@@ -46,11 +47,6 @@ from sgela_fast.skeletons.shards import (
 
 __all__ = ["INDEX", "PLAN", "SCHEMA", "SCHEMA_VERSION", "Archive", "ArchiveWriter", "Row", "is_archive"]
 
-SCHEMA = "sgela-fast/archive"
-SCHEMA_VERSION = 1
-INDEX = "archive.json"
-PLAN = "unfinished.json"
-
 
 class Archive:
     """Read access to an archive folder.
@@ -64,7 +60,7 @@ class Archive:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.info = _read_index(self.path)
+        self.info = read_index(self.path)
         self.layout: Layout = get_layout(self.info["layout"]["name"])
         if tuple(self.info["layout"].get("joints", ())) != self.layout.joints:
             raise DataError(
@@ -337,34 +333,3 @@ class ArchiveWriter:
         )
         (self.path / PLAN).unlink(missing_ok=True)
         return Archive(self.path)
-
-
-def is_archive(path: Path) -> bool:
-    """Whether ``path`` is a folder with a finished archive."""
-    return (path / INDEX).is_file()
-
-
-def _read_index(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder; give the folder that `sgela-fast convert` made")
-    index = path / INDEX
-    if not index.exists():
-        if (path / PLAN).exists():
-            raise DataError(f"{path} is an unfinished conversion; run the same `sgela-fast convert` again to finish it")
-        raise DataError(f"{path} is not an archive: it has no {INDEX}; make one with `sgela-fast convert`")
-    try:
-        info: dict[str, Any] = json.loads(index.read_text())
-        schema, version = info["schema"], info["schema_version"]
-        _ = {info["layout"]["name"]: tuple(info["layout"].get("joints", ()))}
-        if not (type(info["shards"]) is type(info["recordings"]) is int and 0 < info["shards"] <= info["recordings"]):
-            raise ValueError(f"{info['shards']!r} shards of {info['recordings']!r} recordings")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{index} is damaged ({error!r}); convert the source again") from error
-    if schema != SCHEMA:
-        raise DataError(f"{index} is of kind {schema!r}, not {SCHEMA!r}; give a skeleton archive")
-    if version != SCHEMA_VERSION:
-        raise DataError(
-            f"{index} has schema version {version} but this release reads version {SCHEMA_VERSION}; "
-            "convert the source again or use a matching release"
-        )
-    return info

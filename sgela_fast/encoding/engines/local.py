@@ -12,16 +12,9 @@ from numpy.typing import NDArray
 
 from sgela_fast.encoding.channel import Channel, in_thread
 from sgela_fast.encoding.plan import Unit
+from sgela_fast.encoding.sequences import SequenceEncoder, SequenceSource
 from sgela_fast.encoding.shard import Receipt
-from sgela_fast.encoding.unit import (
-    SequenceEncoder,
-    SequenceSource,
-    StageSeconds,
-    UnitContent,
-    UnitEncoder,
-    UnitReader,
-    UnitSettings,
-)
+from sgela_fast.encoding.unit import StageSeconds, UnitContent, UnitEncoder, UnitReader, UnitSettings
 
 READ_AHEAD = 4  # batches
 WRITE_BEHIND = 1  # parts, besides the one that is being written and the one that is being filled
