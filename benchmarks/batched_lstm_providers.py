@@ -19,8 +19,6 @@ from sgela_fast.ops.batched_lstm import batched_lstm, pack_lstm_weights, why_not
 from sgela_fast.reference import batched_lstm as reference
 from sgela_fast.reference.batched_lstm import LSTMLayer
 
-PACKINGS = {"float32": "full", "bfloat16": "bfloat16", "int8": "int8"}
-
 
 class Inputs(NamedTuple):
     """Input ``(G, B, T, I)``, the output's gradient ``(G, B, T, K)`` and the weights of all layers."""

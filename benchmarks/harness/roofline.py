@@ -32,10 +32,6 @@ class Roofs(NamedTuple):
     memory: dict[str, float]
     compute: dict[str, float]
 
-    def attainable(self, intensity: float) -> float:
-        """The rate under the highest roofs at ``intensity``."""
-        return min(max(self.compute.values()), intensity * max(self.memory.values()))
-
 
 def points(content: dict[str, Any]) -> list[Point]:
     """All that was measured and has operations and bytes to compare."""

@@ -5,23 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 PLAIN_EVERY_SECONDS = 5.0
-
-
-class Advance(Protocol):
-    """What a job calls to report progress; any callable of this shape will do."""
-
-    def __call__(self, units: int = 1, *, note: str = "") -> None: ...
-
-
-def silent(units: int = 1, *, note: str = "") -> None:
-    """An :class:`Advance` that says nothing."""
 
 
 class Progress:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.layouts import Layout
@@ -69,15 +69,3 @@ def center_index(layout: Layout, window: WindowConfig) -> int | None:
     if window.center == "none":
         return None
     return layout.index(layout.root if window.center == "root" else window.center)
-
-
-class Normalisation(nn.Module):
-    """:func:`normalise` with its settings fixed, as a part of a graph: ``(B, T, J, 3)`` to ``(B, T, J, 3)``."""
-
-    def __init__(self, center: int | None, origin: int | None = None) -> None:
-        super().__init__()
-        self.center, self.origin = center, origin
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Normalise ``windows``."""
-        return normalise(windows, self.center, self.origin)[0]

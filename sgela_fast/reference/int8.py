@@ -32,10 +32,6 @@ class Int8Matrix(NamedTuple):
     values: Tensor
     scale: Tensor
 
-    def dequantised(self) -> Tensor:
-        """The weights that the integers stand for, ``(G, N, D)`` float32."""
-        return self.values.to(torch.float32) * self.scale[..., None]
-
 
 Matrix = Tensor | Int8Matrix
 
