@@ -5,7 +5,7 @@ python -m benchmarks attention_decoder
 
 from __future__ import annotations
 
-from sgela_fast.benchmarks.attention_decoder_providers import PROVIDERS, expected, tolerance
+from sgela_fast.benchmarks import attention_decoder_providers as providers
 from sgela_fast.benchmarks.encoding import decoder_flop, decoder_weights
 from sgela_fast.benchmarks.harness.arguments import Choice
 from sgela_fast.benchmarks.harness.command import main
@@ -41,15 +41,7 @@ def build(choice: Choice) -> Suite:
         for variant in ("official", "paper")
         for batch in choice.numbers((1, 3), BATCHES)
     ]
-    return Suite(
-        name="attention_decoder",
-        title="Attention decoder",
-        unit="windows",
-        cases=tuple(cases),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
-    )
+    return Suite.of(providers, name="attention_decoder", title="Attention decoder", unit="windows", cases=cases)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python -m benchmarks batched_lstm --sizes 1 128 --providers 'fused|nn.LSTM'
 
 from __future__ import annotations
 
-from sgela_fast.benchmarks.batched_lstm_providers import PROVIDERS, expected, tolerance
+from sgela_fast.benchmarks import batched_lstm_providers as providers
 from sgela_fast.benchmarks.harness.arguments import Choice
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Suite
@@ -47,14 +47,8 @@ def build(choice: Choice) -> Suite:
                     costs={} if backward else costs,
                 )
             )
-    return Suite(
-        name="batched_lstm",
-        title="Three LSTMs of the gait encoder",
-        unit="windows",
-        cases=tuple(cases),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
+    return Suite.of(
+        providers, name="batched_lstm", title="Three LSTMs of the gait encoder", unit="windows", cases=cases
     )
 
 

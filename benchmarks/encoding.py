@@ -6,7 +6,7 @@ python -m benchmarks encoding --sizes 1 128 2048 --providers 'fused|eager|ONNX R
 
 from __future__ import annotations
 
-from sgela_fast.benchmarks.encoding_providers import PROVIDERS, expected, tolerance
+from sgela_fast.benchmarks import encoding_providers as providers
 from sgela_fast.benchmarks.harness.arguments import Choice
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
@@ -82,15 +82,7 @@ def build(choice: Choice) -> Suite:
         )
         for variant, batch in chosen
     ]
-    return Suite(
-        name="encoding",
-        title="Encoding windows",
-        unit="windows",
-        cases=tuple(cases),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
-    )
+    return Suite.of(providers, name="encoding", title="Encoding windows", unit="windows", cases=cases)
 
 
 if __name__ == "__main__":

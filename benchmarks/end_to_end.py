@@ -9,8 +9,9 @@ second call on. What the model does with windows that lie in memory is the provi
 
 from __future__ import annotations
 
+from sgela_fast.benchmarks import end_to_end_providers as providers
 from sgela_fast.benchmarks.encoding import cost
-from sgela_fast.benchmarks.end_to_end_providers import PROVIDERS, WINDOWS_PER_PERSON, expected, tolerance
+from sgela_fast.benchmarks.end_to_end_providers import WINDOWS_PER_PERSON
 from sgela_fast.benchmarks.harness.arguments import Choice
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
@@ -47,15 +48,7 @@ def build(choice: Choice) -> Suite:
                 costs={name: job_cost(ENCODER, windows, name) for name in ("bfloat16", "int8")},
             )
         )
-    return Suite(
-        name="end_to_end",
-        title="Archive to store",
-        unit="windows",
-        cases=tuple(cases),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
-    )
+    return Suite.of(providers, name="end_to_end", title="Archive to store", unit="windows", cases=cases)
 
 
 if __name__ == "__main__":

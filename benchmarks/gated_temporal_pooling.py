@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sgela_fast.benchmarks.gated_temporal_pooling_providers import PROVIDERS, expected, tolerance
+from sgela_fast.benchmarks import gated_temporal_pooling_providers as providers
 from sgela_fast.benchmarks.harness.arguments import Choice
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
@@ -70,14 +70,8 @@ def build(choice: Choice) -> Suite:
                     settings=settings,
                 )
             )
-    return Suite(
-        name="gated_temporal_pooling",
-        title="Gated temporal pooling",
-        unit="sequences",
-        cases=tuple(cases),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
+    return Suite.of(
+        providers, name="gated_temporal_pooling", title="Gated temporal pooling", unit="sequences", cases=cases
     )
 
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from itertools import product
 
+from sgela_fast.benchmarks import horizontal_pyramid_pooling_providers as providers
 from sgela_fast.benchmarks.harness.arguments import Choice, Grid
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
-from sgela_fast.benchmarks.horizontal_pyramid_pooling_providers import BINS, PROVIDERS, expected, tolerance
+from sgela_fast.benchmarks.horizontal_pyramid_pooling_providers import BINS
 
 FLOAT_BYTES = 4
 GAIT, LARGER = (128, 16, 11), (256, 32, 22)  # C, H, W
@@ -60,17 +61,15 @@ def case_of(images: int, shape: tuple[int, int, int], layout: str, backward: boo
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
     sizes = [(images, shape) for shape, numbers in GRIDS[choice.grid] for images in choice.sizes or numbers]
-    return Suite(
+    return Suite.of(
+        providers,
         name="horizontal_pyramid_pooling",
         title="Horizontal pyramid pooling",
         unit="images",
-        cases=tuple(
+        cases=(
             case_of(*size, layout, backward, choice.device)
             for backward, layout, size in product((False, True), LAYOUTS, sizes)
         ),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
     )
 
 

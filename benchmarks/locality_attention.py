@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from sgela_fast.benchmarks import locality_attention_providers as providers
 from sgela_fast.benchmarks.harness.arguments import Choice, Grid
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
-from sgela_fast.benchmarks.locality_attention_providers import PROVIDERS, expected, tolerance
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 FRAMES = 6
@@ -125,14 +125,12 @@ def _weighed(batch: int, queries: int, grid: Grid) -> bool:
 def build(choice: Choice) -> Suite:
     """The suite for a device and a grid."""
     found = sizes(choice.grid, choice.device, choice.sizes)
-    return Suite(
+    return Suite.of(
+        providers,
         name="locality_attention",
         title="Locality-aware attention",
         unit="sequences",
-        cases=tuple(case for size in found for case in case_of(*size, choice)),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
+        cases=(case for size in found for case in case_of(*size, choice)),
     )
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from itertools import product
 
+from sgela_fast.benchmarks import search_providers as providers
 from sgela_fast.benchmarks.harness.arguments import Choice
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
-from sgela_fast.benchmarks.search_providers import PROVIDERS, expected, tolerance
 
 WIDTH = 768
 WINDOWS = {"quick": (2_000,), "standard": (100_000,), "full": (100_000, 1_000_000)}
@@ -39,15 +39,13 @@ def case_of(windows: int, queries: int, device: str) -> Case:
 def build(choice: Choice) -> Suite:
     """The suite for a grid."""
     windows = choice.sizes or WINDOWS[choice.grid]
-    return Suite(
+    return Suite.of(
+        providers,
         name="search",
         title="Search of gait encodings",
         unit="windows",
         subject="exact",
-        cases=tuple(case_of(*sizes, choice.device) for sizes in product(windows, QUERIES)),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
+        cases=(case_of(*sizes, choice.device) for sizes in product(windows, QUERIES)),
     )
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from sgela_fast.benchmarks import selfgait_providers as providers
 from sgela_fast.benchmarks.harness.arguments import Choice
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
-from sgela_fast.benchmarks.selfgait_providers import CONFIGS, PROVIDERS, expected, tolerance
+from sgela_fast.benchmarks.selfgait_providers import CONFIGS
 from sgela_fast.models.selfgait_config import SelfGaitConfig
 
 FLOAT_BYTES = 4
@@ -73,15 +74,7 @@ def build(choice: Choice) -> Suite:
         for (job, name), usual in sizes.items()
         for clips in choice.sizes or usual
     ]
-    return Suite(
-        name="selfgait",
-        title="SelfGait",
-        unit="clips",
-        cases=tuple(cases),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
-    )
+    return Suite.of(providers, name="selfgait", title="SelfGait", unit="clips", cases=cases)
 
 
 if __name__ == "__main__":

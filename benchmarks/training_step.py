@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sgela_fast.benchmarks import training_step_providers as providers
 from sgela_fast.benchmarks.encoding import decoder_flop
 from sgela_fast.benchmarks.harness.arguments import Choice
 from sgela_fast.benchmarks.harness.command import main
 from sgela_fast.benchmarks.harness.suite import Case, Cost, Suite
 from sgela_fast.benchmarks.lstm_work import ENCODER, TINY, Shape, lstm_flop
-from sgela_fast.benchmarks.training_step_providers import PROVIDERS, expected, parameters_of, tolerance
+from sgela_fast.benchmarks.training_step_providers import parameters_of
 
 BATCHES = (128, 256)
 CUDA_BATCHES = (128, 256, 1024, 4096)
@@ -63,15 +64,7 @@ def build(choice: Choice) -> Suite:
                 },
             )
             cases.append(replace(case, cost=cost(shape, batch, variant, parameters_of(case))))
-    return Suite(
-        name="training_step",
-        title="Training step",
-        unit="windows",
-        cases=tuple(cases),
-        providers=PROVIDERS,
-        expected=expected,
-        tolerance=tolerance,
-    )
+    return Suite.of(providers, name="training_step", title="Training step", unit="windows", cases=cases)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ what a suite measures: an op, a model's step or a job from files to files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -101,6 +101,20 @@ class Provider:
     precision: str = ""
 
 
+class Providers(Protocol):
+    """A module with ways to compute a suite's cases, and what they are held to; see :class:`Suite`."""
+
+    @property
+    def PROVIDERS(self) -> tuple[Provider, ...]:
+        """In the order in which they take turns."""
+
+    def expected(self, case: Case, answer: str, /) -> Outputs:
+        """The outputs in float64."""
+
+    def tolerance(self, case: Case, precision: str, /) -> Mapping[str, float]:
+        """How far off they may be."""
+
+
 @dataclass(frozen=True)
 class Suite:
     """A benchmark.
@@ -125,3 +139,10 @@ class Suite:
     expected: Callable[[Case, str], Outputs]
     tolerance: Callable[[Case, str], Mapping[str, float]]
     subject: str = "fused"
+
+    @classmethod
+    def of(
+        cls, module: Providers, *, name: str, title: str, unit: str, cases: Iterable[Case], subject: str = "fused"
+    ) -> Suite:
+        """The suite of a module's providers; all else as the attributes of the same name."""
+        return cls(name, title, unit, tuple(cases), module.PROVIDERS, module.expected, module.tolerance, subject)
