@@ -47,20 +47,20 @@ class Problem(NamedTuple):
         """An argument for each gate; where there is one gate, it is given twice."""
         return {f"{name}_{gate}": values[gate if gate < len(values) else 0] for gate in range(MOST_GATES)}
 
-    def sizes(self, second: bool) -> dict[str, Any]:
-        """Sizes that every kernel takes, with the taps of the first or the second convolutions."""
+    def shared(self, second: bool) -> dict[str, Any]:
+        """All that kernels take of the problem itself, with the taps of the first or the second convolutions."""
         strips, count, frames, channels = self.features.shape
-        taps = [weight.shape[3] for weight in self.weights[2 * second :: 4]]
+        taps = [weight.shape[3] for weight in self.given(2 * second)]
         return {
+            "p_features": self.features,
             "p_lengths": self.lengths,
             **{"strips": strips, "count": count, "frames": frames, "channels": channels},
+            **dict(zip(("stride_strip", "stride_sequence", "stride_frame"), self.features.stride()[:3], strict=True)),
+            **{"slope": self.negative_slope, "gates": self.gates, "GATES": self.gates, "PRECISION": self.precision()},
             **self.of_gates("hidden", self.hidden),
             **self.of_gates("taps", taps),
+            **self.of_gates("window", self.windows),
         }
-
-    def strides(self) -> dict[str, int]:
-        """Strides of the features."""
-        return dict(zip(("stride_strip", "stride_sequence", "stride_frame"), self.features.stride()[:3], strict=True))
 
     def blocks(self, *names: str, depth: str = "") -> dict[str, int]:
         """Block sizes: powers of two, no larger than what there is, but for the smallest; ``depth`` is summed over."""
@@ -96,8 +96,12 @@ class Gradients(NamedTuple):
     tops: Tensor  # (gates, S, N, C) int32
 
 
-def _launch(kernel: Any, programs: int, arguments: dict[str, Any]) -> Launch:
-    return Launch(kernel, programs, arguments, _WARPS, _STAGES)
+def _launch(
+    kernel: Any, programs: int, problem: Problem, second: bool, blocks: dict[str, int], own: dict[str, Any]
+) -> Launch:
+    """A launch with the kernel's ``own`` arguments and what it takes of those that all share."""
+    arguments = {**problem.shared(second), **blocks, **own}
+    return Launch(kernel, programs, {name: arguments[name] for name in kernel.arg_names}, _WARPS, _STAGES)
 
 
 def plan_forward(problem: Problem, output: Tensor, saved: Saved) -> Iterator[Launch]:
@@ -105,108 +109,53 @@ def plan_forward(problem: Problem, output: Tensor, saved: Saved) -> Iterator[Lau
     strips, count, frames, channels = problem.features.shape
     blocks = problem.blocks("BLOCK_M", "BLOCK_C", "BLOCK_H", depth="BLOCK_C")
     tiles = triton.cdiv(count * frames, blocks["BLOCK_M"]) * triton.cdiv(max(problem.hidden), blocks["BLOCK_H"])
-    yield _launch(
-        forward_kernels.hide_frames,
-        strips * problem.gates * tiles,
-        {
-            "p_features": problem.features,
-            **problem.of_gates("p_weight", problem.given(0)),
-            **problem.of_gates("p_bias", problem.given(1)),
-            "p_hidden": saved.hidden,
-            "slope": problem.negative_slope,
-            "gates": problem.gates,
-            "PRECISION": problem.precision(),
-            **problem.sizes(second=False),
-            **problem.strides(),
-            **blocks,
-        },
-    )
+    hiding = {
+        **problem.of_gates("p_weight", problem.given(0)),
+        **problem.of_gates("p_bias", problem.given(1)),
+        "p_hidden": saved.hidden,
+    }
+    yield _launch(forward_kernels.hide_frames, strips * problem.gates * tiles, problem, False, blocks, hiding)
     blocks = problem.blocks("BLOCK_T", "BLOCK_C", "BLOCK_H", depth="BLOCK_H")
-    yield _launch(
-        forward_kernels.pool_frames,
-        strips * count * triton.cdiv(channels, blocks["BLOCK_C"]),
-        {
-            "p_features": problem.features,
-            "p_hidden": saved.hidden,
-            **problem.of_gates("p_weight", problem.given(2)),
-            **problem.of_gates("p_bias", problem.given(3)),
-            "p_output": output,
-            "p_chosen": saved.chosen,
-            "p_gates": saved.gates,
-            "GATES": problem.gates,
-            "PRECISION": problem.precision(),
-            **problem.of_gates("window", problem.windows),
-            **problem.sizes(second=True),
-            **problem.strides(),
-            **blocks,
-        },
-    )
+    programs = strips * count * triton.cdiv(channels, blocks["BLOCK_C"])
+    pooling = {
+        "p_hidden": saved.hidden,
+        **problem.of_gates("p_weight", problem.given(2)),
+        **problem.of_gates("p_bias", problem.given(3)),
+        **{"p_output": output, "p_chosen": saved.chosen, "p_gates": saved.gates},
+    }
+    yield _launch(forward_kernels.pool_frames, programs, problem, True, blocks, pooling)
 
 
 def plan_backward(problem: Problem, grad_output: Tensor, saved: Saved, gradients: Gradients) -> Iterator[Launch]:
     """The four launches."""
     strips, count, frames, channels = problem.features.shape
-    windows = problem.of_gates("window", problem.windows)
+    made = {
+        "p_grad_output": grad_output,
+        **{"p_hidden": saved.hidden, "p_chosen": saved.chosen, "p_gates": saved.gates},
+        **{"p_grad_hidden": gradients.hidden, "p_grad_logits": gradients.logits, "p_tops": gradients.tops},
+        "p_grad_features": gradients.features,
+    }
     blocks = problem.blocks("BLOCK_T", "BLOCK_C", "BLOCK_H", depth="BLOCK_C")
     parts = triton.cdiv(max(problem.hidden), blocks["BLOCK_H"])
-    yield _launch(
-        backward_kernels.grad_hidden,
-        strips * count * problem.gates * parts * triton.cdiv(frames, blocks["BLOCK_T"]),
-        {
-            **{"p_grad_output": grad_output, "p_features": problem.features, "p_hidden": saved.hidden},
-            **problem.of_gates("p_weight", problem.given(2)),
-            **{"p_chosen": saved.chosen, "p_gates": saved.gates, "p_grad_hidden": gradients.hidden},
-            **{"p_grad_logits": gradients.logits, "p_tops": gradients.tops},
-            **{"slope": problem.negative_slope, "gates": problem.gates, "PRECISION": problem.precision()},
-            **windows,
-            **problem.sizes(second=True),
-            **problem.strides(),
-            **blocks,
-        },
-    )
+    programs = strips * count * problem.gates * parts * triton.cdiv(frames, blocks["BLOCK_T"])
+    weights = problem.of_gates("p_weight", problem.given(2))
+    yield _launch(backward_kernels.grad_hidden, programs, problem, True, blocks, made | weights)
     blocks = problem.blocks("BLOCK_M", "BLOCK_C", "BLOCK_H", depth="BLOCK_H")
     columns = triton.cdiv(channels, blocks["BLOCK_C"])
-    yield _launch(
-        backward_kernels.grad_features,
-        strips * triton.cdiv(count * frames, blocks["BLOCK_M"]) * columns,
-        {
-            **{"p_grad_output": grad_output, "p_grad_hidden": gradients.hidden},
-            **problem.of_gates("p_weight", problem.given(0)),
-            **{"p_chosen": saved.chosen, "p_gates": saved.gates, "p_tops": gradients.tops},
-            **{"p_grad_features": gradients.features, "GATES": problem.gates, "PRECISION": problem.precision()},
-            **windows,
-            **problem.sizes(second=False),
-            **blocks,
-        },
-    )
-    taps, blocks = problem.sizes(second=False), problem.blocks("BLOCK_M", "BLOCK_C", "BLOCK_H", depth="BLOCK_M")
-    parts = triton.cdiv(max(problem.hidden), blocks["BLOCK_H"])
-    yield _launch(
-        backward_kernels.grad_conv1,
-        strips * problem.gates * max(taps["taps_0"], taps["taps_1"]) * parts * columns,
-        {
-            **{"p_features": problem.features, "p_grad_hidden": gradients.hidden},
-            **problem.of_gates("p_grad_weight", gradients.weights[0::4]),
-            **problem.of_gates("p_grad_bias", gradients.weights[1::4]),
-            **{"gates": problem.gates, "PRECISION": problem.precision()},
-            **taps,
-            **problem.strides(),
-            **blocks,
-        },
-    )
-    taps = problem.sizes(second=True)
-    yield _launch(
-        backward_kernels.grad_conv2,
-        strips * problem.gates * max(taps["taps_0"], taps["taps_1"]) * parts * columns,
-        {
-            **{"p_grad_logits": gradients.logits, "p_hidden": saved.hidden, "p_chosen": saved.chosen},
-            **problem.of_gates("p_grad_weight", gradients.weights[2::4]),
-            **problem.of_gates("p_grad_bias", gradients.weights[3::4]),
-            "gates": problem.gates,
-            **taps,
-            **problem.blocks("BLOCK_C", "BLOCK_H"),
-        },
-    )
+    programs = strips * triton.cdiv(count * frames, blocks["BLOCK_M"]) * columns
+    weights = problem.of_gates("p_weight", problem.given(0))
+    yield _launch(backward_kernels.grad_features, programs, problem, False, blocks, made | weights)
+    for second, kernel, blocks in (
+        (False, backward_kernels.grad_conv1, problem.blocks("BLOCK_M", "BLOCK_C", "BLOCK_H", depth="BLOCK_M")),
+        (True, backward_kernels.grad_conv2, problem.blocks("BLOCK_C", "BLOCK_H")),
+    ):
+        taps = max(weight.shape[3] for weight in problem.given(2 * second))
+        programs = strips * problem.gates * taps * triton.cdiv(max(problem.hidden), blocks["BLOCK_H"]) * columns
+        written = {
+            **problem.of_gates("p_grad_weight", gradients.weights[2 * second :: 4]),
+            **problem.of_gates("p_grad_bias", gradients.weights[2 * second + 1 :: 4]),
+        }
+        yield _launch(kernel, programs, problem, second, blocks, made | written)
 
 
 def _problem(
