@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--calibrate",
         type=str | None,
         help="find the threshold for unknown persons from these windows, such as split=validation; an index that is "
-        "there already and has these settings is kept",
+        "there already is kept unless other settings are given",
     )
     parser.add_argument("--where", type=str | None, help="windows that they are searched for in; default: all")
     parser.add_class_arguments(CalibrationConfig, "calibration")
@@ -55,7 +55,7 @@ def run(args: Namespace) -> None:
 
 
 def _standing(path: object, config: IndexConfig) -> Index | None:
-    """The index that stands there, if it fits the store and has these settings."""
+    """The index that stands there, if it fits the store and no other settings are asked for."""
     from sgela_fast.errors import DataError
     from sgela_fast.search.index import Index
 
@@ -63,7 +63,8 @@ def _standing(path: object, config: IndexConfig) -> Index | None:
         index = Index.open(str(path))
     except DataError:
         return None
-    return index if index.kept and index.config == config else None
+    # Settings that nobody gave are no reason to throw away what may have taken hours.
+    return index if index.kept and config in (index.config, IndexConfig()) else None
 
 
 def _print_index(index: Index) -> None:

@@ -83,6 +83,19 @@ def test_a_calibrated_search_names_the_false_match_rate(store: str, capsys: pyte
     assert "unknown: 1 of 1 queries stay below" in capsys.readouterr().out
 
 
+def test_calibrating_keeps_the_index_that_is_there(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", store, "--kind", "ivf", "--lists", "2", "--metric", "euclidean"]) == 0
+    faiss = Path(store, "index", "index.faiss")
+    before = faiss.stat().st_mtime_ns
+    calibrate = ["index", store, "--calibrate", "split=test", "--calibration.false_match_rate", "0.2"]
+    calibrate += ["--calibration.resamples", "0"]
+    assert main(calibrate) == 0
+    assert faiss.stat().st_mtime_ns == before
+    assert "is there already" in capsys.readouterr().err
+    assert main([*calibrate, "--metric", "inner-product"]) == 0
+    assert not faiss.exists()
+
+
 def test_a_file_of_encodings_is_searched_for(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "query.npy", np.load(Path(store) / "part-00000.npy")[:2])
     assert main(["search", store, "--query", str(tmp_path / "query.npy"), "--json", "-k", "1"]) == 0
