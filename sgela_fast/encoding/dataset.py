@@ -26,16 +26,13 @@ class StoreDataset(Dataset[dict[str, Any]]):
 
     Raises:
         DataError: the store is damaged, or has no such column.
-        IndexError: a position lies outside the store.
+        IndexError: a position or the mask's length lies outside the store.
     """
 
     def __init__(self, store: str | Path | Store, *, rows: Rows | None = None, columns: Sequence[str] = ()) -> None:
         opened = store if isinstance(store, Store) else Store(store)
         self.path, self._store = opened.path, opened
-        chosen = np.arange(len(opened)) if rows is None else np.asarray(rows)
-        self._rows = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
-        if len(self._rows) and not 0 <= self._rows.min() <= self._rows.max() < len(opened):
-            raise IndexError(f"{self.path} has the windows 0 to {len(opened) - 1}; others are asked for")
+        self._rows = opened.positions(rows)
         table = opened.columns(*columns) if columns else None
         self._columns = {name: table[name] for name in columns} if table is not None else {}
 

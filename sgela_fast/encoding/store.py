@@ -170,10 +170,10 @@ class Store:
             ``(N, T, D)``, or ``(N, D)`` for a pooled store; float32, a copy.
 
         Raises:
-            IndexError: a position or the mask's length lies outside the store.
+            IndexError: as :meth:`positions`.
             DataError: a part is damaged.
         """
-        wanted = self._positions(rows)
+        wanted = self.positions(rows)
         values = np.empty((len(wanted), *self.shape), np.float32)
         part_of = np.searchsorted(self._first, wanted, side="right") - 1
         for part in np.unique(part_of):
@@ -207,7 +207,7 @@ class Store:
         """
         if size < 1:
             raise ValueError(f"size is {size}; it must be at least 1")
-        wanted = self._positions(rows)
+        wanted = self.positions(rows)
         if shuffle:
             wanted = np.random.default_rng(seed).permutation(wanted)
         table = self.columns(*columns) if columns else None
@@ -253,8 +253,19 @@ class Store:
         """The values of part number ``part`` as they are stored, memory-mapped."""
         return self._open[self.parts.index(part)]
 
-    def _positions(self, rows: Rows | None) -> NDArray[np.int64]:
+    def positions(self, rows: Rows | None) -> NDArray[np.int64]:
+        """Positions ``(N,)`` of chosen windows, given as for :meth:`values`.
+
+        Raises:
+            IndexError: a position or the mask's length lies outside the store, or they are no whole numbers in a row.
+        """
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows)
+        if wanted.size == 0 and wanted.dtype != np.bool_:
+            return np.empty(0, np.int64)
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iub":
+            raise IndexError(
+                f"windows of {self.path} are chosen by whole numbers (N,) or a mask, not {wanted.dtype} {wanted.shape}"
+            )
         if wanted.dtype == np.bool_:
             if wanted.shape != (len(self),):
                 raise IndexError(f"a mask over {self.path} needs the shape ({len(self)},), not {wanted.shape}")

@@ -147,3 +147,30 @@ def test_a_torch_dataset_takes_a_mask(store: Store) -> None:
     assert np.array_equal(dataset[0]["values"].numpy(), store.values(mask)[0])
     with pytest.raises(IndexError, match="has the windows 0 to"):
         StoreDataset(store, rows=np.array([len(store)]))
+
+
+@pytest.mark.parametrize("read", [Store.values, lambda store, rows: StoreDataset(store, rows=rows)])
+def test_windows_are_chosen_by_whole_numbers_or_a_mask_of_all_alone(
+    store: Store, read: Callable[[Store, object], object]
+) -> None:
+    for mask in (np.ones(3, bool), np.zeros(len(store) + 1, bool)):
+        with pytest.raises(IndexError, match="needs the shape"):
+            read(store, mask)
+    for rows in (np.array([0.7]), np.array([[0, 1]]), np.array(1)):
+        with pytest.raises(IndexError, match="by whole numbers"):
+            read(store, rows)
+
+
+def test_an_export_that_fails_leaves_no_vectors(store: Store, tmp_path: Path) -> None:
+    sound = (store.path / "part-00001.parquet").read_bytes()
+    (store.path / "part-00001.parquet").write_bytes(sound[:100] + bytes(len(sound) - 100))
+    out = tmp_path / "vectors"
+    with pytest.raises(DataError, match="part-00001"):
+        export_parquet(store, out)
+    assert not out.exists()
+    (store.path / "part-00001.parquet").write_bytes(sound)
+    out.mkdir()
+    (out / ".part-00000.parquet.tmp").write_bytes(b"what a killed export left")
+    files = export_parquet(store, out)
+    assert sorted(files) == sorted(out.iterdir())
+    assert sum(pq.read_metadata(file).num_rows for file in files) == len(store)
