@@ -48,6 +48,16 @@ class Unit:
         """Recordings that begin in this unit."""
         return range(self.first[0] + (self.first[1] > 0), self.end[0] + (self.end[1] > 0))
 
+    def recordings_within(self, windows: int, counts: NDArray[np.int64]) -> int:
+        """How many of :attr:`recordings` its first ``windows`` windows hold whole.
+
+        Args:
+            windows: of the unit.
+            counts: windows of every recording of the archive.
+        """
+        ends = np.cumsum(counts[self.recordings.start : self.recordings.stop])
+        return int(np.searchsorted(ends, windows, side="right"))
+
     def pieces(self, counts: NDArray[np.int64]) -> Iterator[Piece]:
         """Its windows recording by recording; ``counts`` are the windows of every recording of the archive."""
         last = self.end[0] + (self.end[1] > 0)

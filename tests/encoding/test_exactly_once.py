@@ -250,6 +250,20 @@ def test_the_result_is_the_same_from_threads_and_one_unit_at_a_time(
     assert contents(tmp_path / "out") == contents(whole)
 
 
+def test_progress_does_not_wait_for_the_end_of_a_part(archive: Archive, tiny_encoder: Encoder, tmp_path: Path) -> None:
+    told: list[int] = []
+    result = encode(
+        archive,
+        tiny_encoder,
+        tmp_path / "out",
+        EncodingConfig(batch=8),
+        progress=lambda units=1, *, note="": told.append(units),
+    )
+    assert len(result.store.parts) == 1
+    assert sum(told) == len(archive)
+    assert 0 < told[-1] < len(archive) / 2
+
+
 def test_stages_are_timed_and_counted(archive: Archive, tiny_encoder: Encoder, tmp_path: Path) -> None:
     result = encode(archive, tiny_encoder, tmp_path / "out", SETTINGS)
     assert result.windows == len(result.store)

@@ -92,16 +92,20 @@ def run(
 
     threads = [in_thread("read ahead", read, batches.close), in_thread("write behind", write, write_ended)]
     encoded: UnitEncoder | None = None
+    done = told = 0  # windows and recordings of the unit
     try:
         for content, windows in batches:
             encoded = encoded or UnitEncoder(job.encoder, job.settings, content.unit)
             if windows is not None:
                 encoded.add(windows)
-                advance(len(windows), 0)
+                done += len(windows)
+                whole = content.unit.recordings_within(done, job.source.counts)
+                advance(len(windows), whole - told)
+                told = whole
             else:
                 parts.put((encoded, content))
-                advance(0, len(content.unit.recordings))
-                encoded = None
+                advance(0, len(content.unit.recordings) - told)
+                encoded, done, told = None, 0, 0
     finally:
         # Whatever ended the loop, parts that were handed over are written before anybody hears of it.
         batches.abandon()
