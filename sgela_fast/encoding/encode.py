@@ -71,7 +71,7 @@ def encode(
         archive: an archive or its folder.
         encoder: the model and how it reads recordings.
         out: folder of the store to make.
-        config: settings.
+        config: settings; precision, backend and device are the encoder's, so they are left out or the same.
         resume: go on with an unfinished store, or rebuild the damaged parts of a finished one; where there is neither,
             begin.
         strict: stop at a recording that cannot be encoded instead of leaving it out with its reason.
@@ -81,6 +81,7 @@ def encode(
 
     Raises:
         DataError: the archive has another joint layout than the model, is damaged, or has no window.
+        ConfigError: ``config`` contradicts the encoder.
         OutputError: ``out`` is taken, was begun with something else, is in use, or cannot be written.
         Interrupted: stopped by the user behind a whole part; go on with ``resume``.
     """
@@ -174,6 +175,9 @@ def _archive_work(
             f"convert the recordings with --layout {encoder.layout.name}"
         )
     require_feature(config.feature, encoder.model.config)
+    choice = getattr(encoder.model, "choice", None)
+    backend = config.backend if choice is None else choice.name
+    _require_computed_by(config, precision=encoder.model.precision, backend=backend, device=encoder.device.type)
     encoder = encoder.with_stride(config.stride)
     warn_if_not_centered(encoder.window)
     described = {
@@ -181,8 +185,20 @@ def _archive_work(
         "feature": config.feature,
         "pooling": config.pooling,
         "precision": encoder.model.precision,
-        "backend": getattr(getattr(encoder.model, "choice", None), "name", config.backend),
+        "backend": backend,
         "archive": str(archive.path),
         "archive_fingerprint": archive.fingerprint,
     }
     return Work(Source(archive, encoder.window), encoder, folder, config, described, strict=strict)
+
+
+def _require_computed_by(config: EncodingConfig, **encoder: str) -> None:
+    """A setting that the encoder was not loaded with must not pass as if it held."""
+    unsaid = EncodingConfig()
+    for name, found in encoder.items():
+        wanted = getattr(config, name)
+        if wanted not in (getattr(unsaid, name), found):
+            raise ConfigError(
+                f"encoding.{name} is {wanted} but the encoder computes with {found}; load the encoder with "
+                f"{name}={wanted!r}"
+            )

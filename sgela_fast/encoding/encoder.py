@@ -120,7 +120,7 @@ class Encoder:
     def untrained(
         cls,
         variant: Variant,
-        layout: Layout,
+        layout: Layout | str,
         window: WindowConfig | None = None,
         *,
         seed: int = 0,
@@ -132,8 +132,21 @@ class Encoder:
 
         Random recurrent features keep much of what tells persons apart, so self-supervision is worth only what it
         adds to this.
+
+        Args:
+            variant: ``paper`` or ``official``.
+            layout: joint layout that the model reads, or its name.
+            window: how recordings become windows.
+            seed: of the weights.
+            backend: as in :meth:`load`; so are ``device`` and ``precision``.
+            device: see there.
+            precision: see there.
+
+        Raises:
+            DataError: there is no such layout.
+            ConfigError: variant, backend, device or precision is not there.
         """
-        window = window or WindowConfig()
+        window, layout = window or WindowConfig(), get_layout(layout) if isinstance(layout, str) else layout
         config = SGELAConfig(variant=variant, frames=window.frames, joints=len(layout))
         model = build_model(config, backend, precision, seed=seed, device=device).eval().freeze()
         digest = hashlib.sha256(save({name: tensor.cpu() for name, tensor in model.state_dict().items()})).hexdigest()

@@ -31,7 +31,7 @@ _LIBRARIES = ("torch", "numpy", "scikit-learn", "scipy")
 
 
 def evaluate(
-    stores: Sequence[str | Path],
+    stores: str | Path | Sequence[str | Path],
     config: EvaluationConfig,
     *,
     train: str | Path | None = None,
@@ -43,7 +43,7 @@ def evaluate(
     """Evaluate stores of gait encodings.
 
     Args:
-        stores: store folders; each gets its own figures.
+        stores: a store folder, or several; each gets its own figures.
         config: what is evaluated.
         train: store with the training windows; without it each store holds both sides.
         out: folder for ``results.json``, the probes' files and the plots; nothing is written without it.
@@ -61,7 +61,8 @@ def evaluate(
     from sgela_fast.encoding.store import Store
 
     train_store = None if train is None else Store(train)
-    return evaluate_stores([Store(path) for path in stores], config, train_store, out, plots, progress, compare)
+    folders = [stores] if isinstance(stores, str | Path) else stores
+    return evaluate_stores([Store(path) for path in folders], config, train_store, out, plots, progress, compare)
 
 
 def count_runs(stores: int, config: EvaluationConfig) -> int:

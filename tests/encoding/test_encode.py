@@ -44,6 +44,16 @@ def encoder() -> Encoder:
     return Encoder(model, WindowConfig(trim=10), KINECT, "hash", "test")
 
 
+@pytest.mark.parametrize(("setting", "value"), [("precision", "int8"), ("device", "cuda"), ("backend", "fused")])
+def test_settings_that_the_encoder_was_not_loaded_with_are_refused(
+    archive: Archive, tmp_path: Path, setting: str, value: str
+) -> None:
+    encoder = Encoder.untrained("official", "kinect-v1", backend="reference")
+    with pytest.raises(ConfigError, match=f"encoding.{setting} is {value} but the encoder computes with"):
+        encode(archive, encoder, tmp_path / "store", EncodingConfig(**{setting: value}))
+    assert not (tmp_path / "store").exists()
+
+
 def test_every_window_gets_the_models_own_encoding(archive: Archive, encoder: Encoder, tmp_path: Path) -> None:
     store = encode(archive, encoder, tmp_path / "store", EncodingConfig(batch=5)).store
     table = store.table.to_pylist()

@@ -55,6 +55,11 @@ def test_plots_are_png_files_and_can_be_left_out(make_store: MakeStore, tmp_path
     assert sorted(path.name for path in (tmp_path / "bare").iterdir()) == ["probes", "results.json"]
 
 
+def test_a_single_store_needs_no_list(make_store: MakeStore) -> None:
+    store = make_store()
+    assert len(evaluate(str(store.path), configured("G")).stores) == 1
+
+
 def test_every_store_split_and_seed_has_its_outcome(make_store: MakeStore) -> None:
     stores = [make_store("one"), make_store("two", seed=1)]
     config, done = configured(splits=("split", "split_2"), seeds=(3, 4), max_epochs=1), []
