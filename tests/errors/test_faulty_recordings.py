@@ -66,8 +66,14 @@ def test_every_file_at_fault_without_strict(inputs: Any, complains: Complains) -
     complains("convert", "kgbd", "walks.sga")
 
 
+def test_empty_folder(complains: Complains) -> None:
+    Path("kgbd").mkdir()
+    complains("convert", "kgbd", "walks.sga")
+
+
 def test_folder_without_recordings(complains: Complains) -> None:
     Path("kgbd").mkdir()
+    Path("kgbd/notes.txt").write_text("the walks are elsewhere\n")
     complains("convert", "kgbd", "walks.sga")
 
 

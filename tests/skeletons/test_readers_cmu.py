@@ -97,6 +97,13 @@ def test_frames_are_thinned_from_the_first_on(tmp_path: Path, every: int, frames
     assert np.allclose(recording.joints[:, 0, 0] / METRES, np.arange(0, 9, every), atol=1e-5)
 
 
+def test_a_trial_that_is_cut_off_in_a_frame_between_those_kept_is_refused(tmp_path: Path) -> None:
+    trial = amc([(f"{frame} 0 0 0 0 0", "0 0 0") for frame in range(7)])
+    path = write(tmp_path, trial.rstrip().rpartition("\n")[0] + "\n")
+    with pytest.raises(DataError, match="the file seems cut off"):
+        read(path, every=4)
+
+
 def test_subject_and_trial_name_the_recording(tmp_path: Path) -> None:
     recording = read(write(tmp_path, amc([("0 0 0 0 0 0", "0 0 0")])))
     assert (recording.name, recording.person) == ("c07_03", "c07")

@@ -194,13 +194,17 @@ def read_amc(path: Path, skeleton: Skeleton, every: int = 1) -> dict[str, np.nda
     moving = {name: bone for name, bone in skeleton.bones.items() if bone.dof}
     angles: dict[str, list[list[str]]] = {name: [] for name in moving}
     kept: list[tuple[int, str]] = []
-    for start, stop in list(zip(starts, [*starts[1:], len(lines)], strict=True))[::every]:
-        kept.append(lines[start])
+    for index, (start, stop) in enumerate(zip(starts, [*starts[1:], len(lines)], strict=True)):
+        # The last frame is looked at even where it is not kept: it tells whether the file was cut off.
+        if index % every and stop != len(lines):
+            continue
         frame = {line.split()[0]: (number, line.split()[1:]) for number, line in lines[start + 1 : stop]}
         if frame.keys() != moving.keys() or any(len(frame[name][1]) != len(moving[name].dof) for name in moving):
             raise _frame_fault(path, lines[start], frame, moving, last=stop == len(lines))
-        for name, (_, words) in frame.items():
-            angles[name].append(words)
+        if index % every == 0:
+            kept.append(lines[start])
+            for name, (_, words) in frame.items():
+                angles[name].append(words)
     try:
         table = {name: np.array(rows, np.float64) for name, rows in angles.items()}
     except ValueError as error:

@@ -12,6 +12,7 @@ from sgela_fast.skeletons.readers.archive import ArchiveReader
 from sgela_fast.skeletons.readers.base import Reader, RecordingRef
 from sgela_fast.skeletons.readers.biwi import BIWIReader
 from sgela_fast.skeletons.readers.cmu import CMUReader
+from sgela_fast.skeletons.readers.files import files_below
 from sgela_fast.skeletons.readers.gist import GISTReader
 from sgela_fast.skeletons.readers.ias import IASReader
 from sgela_fast.skeletons.readers.kgbd import KGBDReader
@@ -62,6 +63,8 @@ def detect(path: Path) -> type[Reader]:
                 f"{path} looks like {names} at once; give one kind of recordings, or say which to read with --format. "
                 f"Known formats: {known_formats()}"
             )
+    if path.is_dir() and next(files_below(path), None) is None:
+        raise DataError(f"{path} holds no file; check the path")
     raise DataError(f"cannot tell the format of {path}; name it with --format. Known formats: {known_formats()}")
 
 
