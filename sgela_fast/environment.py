@@ -28,8 +28,12 @@ OPTIONAL = {
     "scipy": ("confidence intervals of `evaluate`", "eval"),
     "matplotlib": ("plots of `evaluate`", "eval"),
     "jinja2": ("the page of `report`", "report"),
+    "faiss": ("approximate indexes of `index`", "search"),
+    "onnxscript": ("ONNX files of `export`", "export"),
+    "PIL": ("silhouettes from images", "silhouettes"),
+    "ray": ("`encode --engine ray`", "ray"),
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "jinja2": "Jinja2"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "jinja2": "Jinja2", "faiss": "faiss-cpu", "PIL": "pillow"}
 # Written by the build beside this file.
 REPORT = Path(__file__).with_name("_build_report.json")
 
@@ -150,7 +154,11 @@ def _describe_op(name: str, op: Any) -> Entry:
 def _optional(name: str, purpose: str, extra: str) -> Entry:
     if importlib.util.find_spec(name) is None:
         return Entry(name, "absent", f"{purpose}; install sgela_fast[{extra}]")
-    return Entry(name, metadata.version(DISTRIBUTIONS.get(name, name)), purpose)
+    try:
+        version = metadata.version(DISTRIBUTIONS.get(name, name))
+    except metadata.PackageNotFoundError:  # of another distribution, such as faiss-gpu
+        version = "there"
+    return Entry(name, version, purpose)
 
 
 def _why_no_cuda() -> str:

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sgela_fast.encoding.config import EncodingConfig, EngineConfig
+from sgela_fast.encoding.config import EncodingConfig, EngineConfig, require_one_model
 from sgela_fast.errors import ConfigError
 from sgela_fast.models.config import Variant
 from sgela_fast.skeletons.config import WindowConfig
@@ -41,15 +41,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     """Encode and print what is in the store."""
-    from sgela_fast.encoding.encode import encode, estimate, open_encoder, require_one_model
-    from sgela_fast.skeletons.archive import Archive
-
     config = EncodingConfig(**vars(args.encoding))
     window = WindowConfig(**vars(args.window))
     engine = EngineConfig(args.engine, args.workers, args.cpus, args.gpus, args.address)
     require_one_model(args.model, args.untrained)
     if args.model and window != WindowConfig():
         raise ConfigError("window settings are for --untrained; a run has its own, and --encoding.stride changes them")
+
+    # Not before the arguments are known to be right: this takes seconds.
+    from sgela_fast.encoding.encode import encode, estimate, open_encoder
+    from sgela_fast.skeletons.archive import Archive
+
     if args.model and _reads_silhouettes(args.model):
         _encode_silhouettes(args, config, engine)
         return

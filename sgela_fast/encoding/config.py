@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sgela_fast.errors import ConfigError
 from sgela_fast.models.checks import require_at_least, require_choices
-from sgela_fast.models.config import Feature
+from sgela_fast.models.config import Feature, Variant
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,13 @@ class EngineConfig:
         require_choices("engine", self, {"engine": ("local", "ray")})
         require_at_least("engine", self, 1, "workers", "cpus")
         require_at_least("engine", self, 0, "gpus")
+
+
+def require_one_model(run: str | Path | None, untrained: Variant | None) -> None:
+    """Refuse what names no model, or two.
+
+    Raises:
+        ConfigError: both or neither are given.
+    """
+    if bool(run) == bool(untrained):
+        raise ConfigError("give either --model RUN or --untrained VARIANT")

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgela_fast.encoding.config import EncodingConfig, EngineConfig
+from sgela_fast.encoding.config import EncodingConfig, EngineConfig, require_one_model
 from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.encoding.recordings import require_feature
 from sgela_fast.encoding.source import Source
@@ -21,7 +21,7 @@ from sgela_fast.skeletons.archive import Archive
 from sgela_fast.skeletons.config import WindowConfig
 from sgela_fast.skeletons.windows import warn_if_not_centered
 
-__all__ = ["Advance", "EncodingResult", "Estimate", "encode", "estimate", "open_encoder", "require_one_model"]
+__all__ = ["Advance", "EncodingResult", "Estimate", "encode", "estimate", "open_encoder"]
 
 SAMPLE_SECONDS = 2.0
 
@@ -153,16 +153,6 @@ def open_encoder(
         device=device,
         precision=config.precision,
     )
-
-
-def require_one_model(run: str | Path | None, untrained: Variant | None) -> None:
-    """Refuse what names no model, or two.
-
-    Raises:
-        ConfigError: both or neither are given.
-    """
-    if bool(run) == bool(untrained):
-        raise ConfigError("give either --model RUN or --untrained VARIANT")
 
 
 def _archive_work(

@@ -41,6 +41,25 @@ def test_help_of_every_command_answers_without_heavy_libraries() -> None:
     assert found.stdout.count("usage: ") == len(PRESENT) + 1
 
 
+def test_a_wrong_argument_of_encode_is_refused_without_heavy_libraries() -> None:
+    code = (
+        "import sys\n"
+        "from sgela_fast.cli.main import main\n"
+        "assert main(['encode', 'walks.sga', '--out', 'new.store']) == 2\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "give either --model RUN or --untrained VARIANT" in found.stderr
+
+
+def test_the_package_can_be_run() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "sgela_fast", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout) == (0, f"sgela_fast {__version__}\n")
+
+
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -121,6 +123,22 @@ def test_an_absent_library_names_the_extra_that_brings_it(monkeypatch: pytest.Mo
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     entry = environment._optional("triton", *environment.OPTIONAL["triton"])
     assert entry == ("triton", "absent", "kernels on CUDA devices; install sgela_fast[triton]")
+
+
+def test_a_library_of_another_distribution_is_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace())
+    monkeypatch.setitem(environment.DISTRIBUTIONS, "faiss", "faiss-of-somebody-else")
+    assert environment._optional("faiss", *environment.OPTIONAL["faiss"])[1] == "there"
+
+
+def test_every_extra_for_users_is_reported_and_documented() -> None:
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    table = re.findall(r"^\| (`[^|]+) \|", (root / "docs" / "installation.md").read_text(), re.MULTILINE)
+    documented = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
+    assert extras.keys() <= documented
+    developers = {"all", "bench", "build", "test", "lint", "docs", "dev"}
+    assert {extra for _, extra in environment.OPTIONAL.values()} == extras.keys() - developers
 
 
 def test_the_report_does_not_import_triton() -> None:
