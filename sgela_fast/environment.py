@@ -114,7 +114,7 @@ def extension() -> list[Entry]:
     try:
         used = Entry("instruction set", compiled.isa(), f"{usable}; SGELA_FAST_ISA chooses another")
     except ValueError as error:
-        used = Entry("instruction set", "none", f"SGELA_FAST_ISA: {error}")
+        used = Entry("instruction set", "none", str(error))
     return [Entry("extension", "built", f"{info['compiler']}, torch {info['torch']}, {cuda}{sanitized}"), used]
 
 

@@ -24,7 +24,9 @@ Isa isa_called(const std::string& name) {
   if (name.empty()) return best_isa();
   for (Isa isa : kAll) {
     if (name != name_of(isa)) continue;
-    if (!runs_here(isa)) throw std::invalid_argument("instruction set " + name + " does not run on this processor");
+    if (!runs_here(isa)) {
+      throw std::invalid_argument("instruction set " + name + " does not run on this processor; give a lesser one");
+    }
     return isa;
   }
   throw std::invalid_argument("instruction set '" + name + "' is unknown; give baseline, avx2 or avx512");
@@ -74,7 +76,11 @@ Isa chosen_isa() {
   int isa = current.load(std::memory_order_relaxed);
   if (isa < 0) {
     const char* wanted = std::getenv("SGELA_FAST_ISA");
-    isa = static_cast<int>(isa_called(wanted == nullptr ? "" : wanted));
+    try {
+      isa = static_cast<int>(isa_called(wanted == nullptr ? "" : wanted));
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument(std::string("SGELA_FAST_ISA: ") + error.what());
+    }
     current.store(isa, std::memory_order_relaxed);
   }
   return static_cast<Isa>(isa);

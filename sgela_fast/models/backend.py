@@ -116,7 +116,7 @@ def instruction_set() -> str:
     try:
         return {"avx2": "AVX2", "avx512": "AVX-512"}.get(isa := importlib.import_module("sgela_fast._C").isa(), isa)
     except ValueError as error:
-        raise ConfigError(f"SGELA_FAST_ISA: {error}") from error
+        raise ConfigError(str(error)) from error
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def test_one_that_does_not_run_here_is_refused_and_changes_nothing(compiled: Any
 
 @pytest.mark.parametrize(
     ("wanted", "answer"),
-    [("baseline", "baseline"), ("", None), ("sse9", "ValueError: instruction set 'sse9' is unknown")],
+    [("baseline", "baseline"), ("", None), ("sse9", "ValueError: SGELA_FAST_ISA: instruction set 'sse9' is unknown")],
 )
 def test_the_environment_chooses(compiled: Any, wanted: str, answer: str | None) -> None:
     code = f"import torch, sys; sys.path[:0] = {sys.path!r}; import sgela_fast._C as c; print(c.isa())"

@@ -24,7 +24,7 @@ def pretend_built(monkeypatch: pytest.MonkeyPatch, isa: str | None = "avx2", **o
 
     def used() -> str:
         if isa is None:
-            raise ValueError("instruction set 'x' is unknown")
+            raise ValueError("SGELA_FAST_ISA: instruction set 'x' is unknown")
         return isa
 
     module = ModuleType("sgela_fast._C")
