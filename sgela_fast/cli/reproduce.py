@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,17 +146,33 @@ def _print_outlook(outlook: list[Outlook], steps: int, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from sgela_fast.reproduction.tables import Table
-
     if as_json:
         print(json.dumps({"steps": steps, "cells": [asdict(item) for item in outlook]}, indent=2))
         return
-    rows = [
-        [item.cell, ", ".join(item.needs) or "-", _time(item.seconds), _time(item.until) if item.fits else "no time"]
-        for item in outlook
-    ]
-    title = f"{len(rows)} cells to do; every encoder is trained for {f'{steps:,} steps' if steps else 'whole epochs'}"
-    print_table(Table(title, ["cell", "made for it", "takes", "done after"], rows))
+    trained = f"{steps:,} steps" if steps else "whole epochs"
+    print(f"{len(outlook):,} cells to do; every encoder is trained for {trained}\n")
+    line = "{:>10}  {:>8}  {:<14}  {}".format
+    print(line("done after", "takes", "made before", "cell"))
+    for item in outlook:
+        # A cell that shows what the one before it has measured takes nothing.
+        takes = _time(item.seconds) if item.seconds else ""
+        print(line(_time(item.until) if item.fits else "no time", takes, _made(item.needs), item.cell))
+    made = [name for item in outlook if item.fits for name in item.needs]
+    stores = sum(_is_store(name) for name in made)
+    fits, until = sum(item.fits for item in outlook), max((item.until for item in outlook if item.fits), default=0.0)
+    print(
+        f"\n{fits:,} of {len(outlook):,} cells, {len(made) - stores:,} encoders and {stores:,} stores of encodings are "
+        f"made, in about {_time(until)} with one job"
+    )
+
+
+def _made(names: Sequence[str]) -> str:
+    """What has to be made for a cell, in a word for each."""
+    return ", ".join("store" if _is_store(name) else "encoder" for name in names)
+
+
+def _is_store(name: str) -> bool:
+    return name.endswith(("-ages", "-states"))
 
 
 def _print_report(report: Report, as_json: bool) -> None:
@@ -205,6 +222,7 @@ def print_table(table: Table) -> None:
 
 
 def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

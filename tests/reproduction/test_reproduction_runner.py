@@ -310,7 +310,15 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
     assert main([*arguments, "--dry_run"]) == 0
     printed = capsys.readouterr().out
     assert "every encoder is trained for 4 steps" in printed
-    assert "table2/one/las-reverse-ages/split/seed0/C-validation" in printed
+    lines = printed.splitlines()
+    first, second = (
+        next(line for line in lines if line.endswith(f"las-reverse-{feature}/split/seed0/C-validation")).split()
+        for feature in ("ages", "states")
+    )
+    assert first[-3:] == ["encoder,", "store", "table2/one/las-reverse-ages/split/seed0/C-validation"]
+    assert second[-2] == "store"  # the encoder is there by then
+    assert max(map(len, lines)) <= 100
+    assert "9 encoders" in lines[-1]
     assert main([*arguments, "--dry_run", "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]
     assert cells[0]["cell"] == "size/las"
