@@ -24,6 +24,7 @@ from sgela_fast.silhouettes.clips import as_tensor
 from sgela_fast.silhouettes.config import ClipConfig
 from sgela_fast.silhouettes.dataset import SilhouetteSet
 from sgela_fast.silhouettes.fingerprint import fingerprint
+from sgela_fast.silhouettes.splits import sides
 from sgela_fast.skeletons.shards import Row, checksum
 
 LAYOUT = "silhouettes"
@@ -41,6 +42,9 @@ class SilhouetteEncoder:
         window: how frames are cropped and shrunk; sequences are encoded whole, whatever its number of frames.
         model_hash: SHA-256 of the weights.
         origin: where the weights come from, in words.
+        split: that the weights were trained on a side of; empty for none.
+        subjects: how many subjects they were trained on instead; 0 for what ``split`` says.
+        trained_on: fingerprint of the set that they were trained on.
     """
 
     unit: ClassVar[str] = "sequences"
@@ -49,6 +53,9 @@ class SilhouetteEncoder:
     window: ClipConfig
     model_hash: str
     origin: str
+    split: str = ""
+    subjects: int = 0
+    trained_on: str = ""
 
     @classmethod
     def load(cls, run: str | Path, config: EncodingConfig | None = None) -> SilhouetteEncoder:
@@ -65,7 +72,16 @@ class SilhouetteEncoder:
         config = config or EncodingConfig()
         loaded = load_selfgait(run, config.backend, choose_device(config.device, "encoding.device"))
         model = loaded.model.requires_grad_(False)
-        return cls(model, loaded.clips, loaded.model_hash, f"run folder {loaded.path}")
+        training, archive = loaded.info.get("training", {}), loaded.info.get("archive", {})
+        return cls(
+            model,
+            loaded.clips,
+            loaded.model_hash,
+            f"run folder {loaded.path}",
+            str(training.get("split", "")),
+            int(training.get("subjects", 0)),
+            str(archive.get("fingerprint", "")),
+        )
 
     @property
     def device(self) -> torch.device:
@@ -113,14 +129,18 @@ class SilhouetteSource:
 
     Attributes:
         counts: ones, and zeros for sequences without a frame.
-        further: names of further columns: condition and view.
+        further: names of further columns: condition and view, and split where there are sides.
+
+    Args:
+        silhouettes: the set.
+        sides: of each sequence, where the model was trained on one of them.
     """
 
-    def __init__(self, silhouettes: SilhouetteSet) -> None:
-        self.silhouettes = silhouettes
+    def __init__(self, silhouettes: SilhouetteSet, sides: list[str] | None = None) -> None:
+        self.silhouettes, self.sides = silhouettes, sides
         table = silhouettes.sequences
         self.counts = (table.frames > 0).astype(np.int64)
-        self.further = ["condition", "view"]
+        self.further = ["condition", "view", *(["split"] if sides else [])]
         self._position = {key: index for index, key in enumerate(table.key.tolist())}
 
     @property
@@ -138,6 +158,8 @@ class SilhouetteSource:
         for index in range(first, stop):
             key, subject = str(table.key[index]), str(table.subject[index])
             extra = {"condition": str(table.condition[index]), "view": str(table.view[index])}
+            if self.sides:
+                extra["split"] = self.sides[index]
             row = Row(key, subject, 0, 0, int(table.frames[index]), 0.0, 0, self.name, extra)
             found.append(Entry(row, ""))
         return found
@@ -172,6 +194,9 @@ def encode_silhouettes(
     planned: Callable[[int, int], None] | None = None,
 ) -> EncodingResult:
     """Encode every sequence whole, into one row: person, condition, view and ``strips * channels`` numbers.
+
+    Of a set that the model was trained on a side of, a column ``split`` says which sequences that were, so that an
+    evaluation leaves them out.
 
     Parts, resuming and what is left of a killed job are as for :func:`sgela_fast.encoding.encode.encode`.
 
@@ -208,5 +233,7 @@ def encode_silhouettes(
         "archive": opened.name,
         "archive_fingerprint": fingerprint(opened.sequences),
     }
-    work = Work(SilhouetteSource(opened), encoder, Path(out), config, described, strict=strict)
+    same = described["archive_fingerprint"] == encoder.trained_on
+    divided = sides(opened.sequences, encoder.split, encoder.subjects, same=same)
+    work = Work(SilhouetteSource(opened, divided), encoder, Path(out), config, described, strict=strict)
     return carry_out(work, engine, resume=resume, progress=progress, planned=planned)

@@ -27,7 +27,7 @@ class Split(NamedTuple):
 def split(sequences: Sequences, name: str) -> Split:
     """Divide sequences as the literature does.
 
-    * ``casia-b-74``, ``casia-b-62``: the first 74 (62) subjects are trained on, the others tested.
+    * ``casia-b-74``, ``casia-b-62``: numbers up to 74 (62) are trained on, those above are tested, whoever is missing.
     * ``ou-mvlp``: odd numbers are trained on; even ones and 10307 are tested.
     * ``released``: the first 80 % of the sorted list of sequences are trained on, subject 005 is on neither side, and
       one subject may be on both: what SelfGait's released code does.
@@ -43,15 +43,37 @@ def split(sequences: Sequences, name: str) -> Split:
         kept = listed[sequences.subject[listed] != _RELEASED_SKIPPED]
         first = int(_RELEASED_SHARE * len(kept))
         return _both_sides(Split(np.sort(kept[:first]), np.sort(kept[first:])), name)
-    if name == "ou-mvlp":
-        wrong = [subject for subject in sequences.subjects if not subject.isdecimal()]
-        if wrong:
-            raise DataError(f"subject {wrong[0]!r} is no number, which split ou-mvlp goes by; choose another split")
-        number = sequences.subject.astype(np.int64)
-        train = (number % 2 == 1) & (number != _OU_MVLP_LAST)
-    else:
-        train = np.isin(sequences.subject, sequences.subjects[: int(name[-2:])])
+    wrong = [subject for subject in sequences.subjects if not subject.isdecimal()]
+    if wrong:
+        raise DataError(f"subject {wrong[0]!r} is no number, which split {name} goes by; choose another split")
+    train = _trained(sequences, name)
     return _both_sides(Split(np.flatnonzero(train), np.flatnonzero(~train)), name)
+
+
+def sides(sequences: Sequences, name: str, subjects: int = 0, *, same: bool = True) -> list[str] | None:
+    """The side of each sequence, ``train``, ``test`` or ``none``, for a set that may hold one side alone.
+
+    Args:
+        sequences: of the set.
+        name: of a split; empty for none.
+        subjects: how many were trained on instead, see :func:`split_subjects`; 0 for what ``name`` says.
+        same: whether the model was trained on a side of this very set. Subjects have the same numbers in every copy of
+            CASIA-B or OU-MVLP; all other divisions count within one set.
+
+    Returns:
+        ``None`` where nothing divides the set: all were trained on, the split is one of other data, or of another set.
+    """
+    if subjects or name == "released":
+        if not same or subjects >= len(sequences.subjects):
+            return None
+        found = split_subjects(sequences, subjects) if subjects else split(sequences, name)
+        side = np.full(len(sequences), "none", dtype="<U5")
+        side[found.train], side[found.test] = "train", "test"
+        return [str(value) for value in side]
+    of_casia = all("-" in condition for condition in set(sequences.condition.tolist()))
+    if not name or of_casia != name.startswith("casia-b") or not all(map(str.isdecimal, sequences.subjects)):
+        return None
+    return ["train" if trained else "test" for trained in _trained(sequences, name)]
 
 
 def split_subjects(sequences: Sequences, train_subjects: int) -> Split:
@@ -62,6 +84,13 @@ def split_subjects(sequences: Sequences, train_subjects: int) -> Split:
     """
     train = np.isin(sequences.subject, sequences.subjects[:train_subjects])
     return _both_sides(Split(np.flatnonzero(train), np.flatnonzero(~train)), f"of {train_subjects} subjects")
+
+
+def _trained(sequences: Sequences, name: str) -> NDArray[np.bool_]:
+    """Which sequences a split that goes by numbers trains on."""
+    number = sequences.subject.astype(np.int64)
+    odd = (number % 2 == 1) & (number != _OU_MVLP_LAST)
+    return odd if name == "ou-mvlp" else number <= int(name[-2:])
 
 
 def _both_sides(found: Split, name: str) -> Split:

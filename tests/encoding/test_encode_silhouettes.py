@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sgela_fast.models.selfgait_config import SelfGaitConfig
 from sgela_fast.silhouettes.clips import as_tensor
 from sgela_fast.silhouettes.config import ClipConfig
 from sgela_fast.silhouettes.dataset import SilhouetteSet
+from sgela_fast.silhouettes.fingerprint import fingerprint
 from tests.silhouette_bars import bars
 
 CLIPS = ClipConfig(frames=5, crop=8, shrink=4)
@@ -126,3 +128,18 @@ def test_settings_of_skeletons_are_refused(
     with pytest.raises(ConfigError, match="silhouettes are encoded with engine local"):
         encode_silhouettes(silhouettes, encoder, tmp_path / "store", engine=EngineConfig(engine="ray"))
     assert not (tmp_path / "store").exists()
+
+
+def test_persons_who_were_trained_on_are_marked_and_left_out_of_the_evaluation(
+    silhouettes: SilhouetteSet, encoder: SilhouetteEncoder, tmp_path: Path
+) -> None:
+    own = fingerprint(silhouettes.sequences)
+    half = len(silhouettes.sequences.subjects) // 2
+    trained = replace(encoder, subjects=half, trained_on=own)
+    store = encode_silhouettes(silhouettes, trained, tmp_path / "store", SMALL).store
+    table = store.table.to_pydict()
+    known = set(silhouettes.sequences.subjects[:half])
+    assert table["split"] == ["train" if person in known else "test" for person in table["person"]]
+    elsewhere = replace(trained, trained_on="another set")
+    other = encode_silhouettes(silhouettes, elsewhere, tmp_path / "other", SMALL).store
+    assert "split" not in other.table.column_names

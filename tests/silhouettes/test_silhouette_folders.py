@@ -15,7 +15,7 @@ from sgela_fast.silhouettes.dataset import SilhouetteSet
 from sgela_fast.silhouettes.images import normalise, read_image, resize
 from sgela_fast.silhouettes.layouts import find_sequences
 from sgela_fast.silhouettes.sequences import Sequences
-from sgela_fast.silhouettes.splits import labelled, split, split_subjects
+from sgela_fast.silhouettes.splits import labelled, sides, split, split_subjects
 
 Folder = Callable[..., Path]
 CASIA = ["/".join(names) for names in itertools.product(("001", "005"), ("nm-01", "bg-02"), ("000", "090"))]
@@ -177,6 +177,16 @@ def test_the_standard_splits() -> None:
     assert [len(side) for side in split_subjects(table_of(5), 2)] == [4, 6]
 
 
+def test_a_subject_that_is_missing_moves_nobody_to_the_other_side() -> None:
+    casia = table_of(124)
+    lacking = casia[np.flatnonzero(casia.subject != "005")]
+    sides = split(lacking, "casia-b-74")
+    assert lacking[sides.train].subjects[-1] == "074"
+    assert lacking[sides.test].subjects[0] == "075"
+    with pytest.raises(DataError, match="subject 'anna' is no number, which split casia-b-74 goes by"):
+        split(Sequences.of([("anna", "nm-01", "000", 5)]), "casia-b-74")
+
+
 def test_the_released_split_cuts_the_sorted_list_and_skips_one_subject() -> None:
     table = table_of(10, ("nm-01", "bg-01", "cl-01"))  # 30 sequences, 27 without subject 005
     train, test = split(table, "released")
@@ -198,3 +208,18 @@ def test_label_fractions_nest_and_are_shares_of_subjects_or_of_each_subjects_seq
     assert set(labelled(table, 0.5, seed=1).tolist()) != set(labelled(table, 0.5, seed=2).tolist())
     with pytest.raises(ConfigError, match="above 0 and at most 1"):
         labelled(table, 0)
+
+
+def test_the_sides_of_a_set_are_told_where_they_can_be() -> None:
+    casia = table_of(80)
+    assert sides(casia, "casia-b-74") == ["train"] * 148 + ["test"] * 12
+    tested = casia[split(casia, "casia-b-74").test]
+    assert sides(tested, "casia-b-74", same=False) == ["test"] * 12  # numbers are the same in every copy
+    mvlp = table_of(4, ("00", "01"), digits=5)
+    assert sides(mvlp, "ou-mvlp") == ["train", "train", "test", "test"] * 2
+    assert sides(mvlp, "casia-b-74") is None  # numbers of other data
+    assert sides(table_of(10), "released", same=False) is None
+    released = sides(table_of(10), "released") or []
+    assert [released.count(side) for side in ("train", "test", "none")] == [14, 4, 2]
+    assert sides(table_of(4), "", 3) == ["train"] * 6 + ["test"] * 2
+    assert sides(table_of(4), "") is None
