@@ -75,7 +75,7 @@ def commands(inputs: Inputs) -> list[str]:
         info, store = inputs.store.info, inputs.store.path.name
         archive = str(info.get("archive", "walks.sga")).rpartition("/")[2]
         origin = str(info.get("origin", ""))
-        run = origin.rpartition("/")[2]
+        run = _run(origin)
         if origin.startswith("run folder "):
             lines.append(_line("sgela-fast", "train", archive, "--out", run))
             lines.append(_line("sgela-fast", "encode", archive, "--model", run, "--out", store))
@@ -114,7 +114,7 @@ def _silhouette_commands(inputs: Inputs) -> list[str]:
     lines, results, extra = [], inputs.results, []
     if inputs.store is not None:
         info, store = inputs.store.info, inputs.store.path.name
-        silhouettes, run = (str(info.get(name, "")).rpartition("/")[2] for name in ("archive", "origin"))
+        silhouettes, run = str(info.get("archive", "")).rpartition("/")[2], _run(str(info.get("origin", "")))
         lines.append(_line("sgela-fast", "train", silhouettes, "--system", "selfgait", "--out", run))
         lines.append(_line("sgela-fast", "encode", silhouettes, "--model", run, "--out", store))
         extra = ["--store", store]
@@ -132,6 +132,11 @@ def _silhouette_commands(inputs: Inputs) -> list[str]:
         extra += ["--low_label", study.path.name] if results.kind == "cross-view" else []
     lines.append(_line("sgela-fast", "report", results.path.name, *extra, "-o", "report.html"))
     return lines
+
+
+def _run(origin: str) -> str:
+    """Name of the run folder that a store's encodings come from."""
+    return origin.removeprefix("run folder ").rpartition("/")[2]
 
 
 def _data(head: Mapping[str, Any]) -> list[str]:

@@ -176,6 +176,17 @@ def test_the_commands_are_those_of_silhouettes(silhouettes: Path) -> None:
     assert report == "sgela-fast report views --store embeddings --low_label study.json -o report.html"
 
 
+@pytest.mark.parametrize("origin", ["run folder fine", "run folder runs/fine", "run folder /tmp/runs/fine"])
+def test_the_run_folder_is_named_wherever_it_lies(silhouettes: Path, origin: str) -> None:
+    inputs = open_inputs(silhouettes / "views")
+    assert inputs.store is not None
+    inputs.store.info["origin"] = origin
+    assert commands(inputs)[:2] == [
+        "sgela-fast train drawn --system selfgait --out fine",
+        "sgela-fast encode drawn --model fine --out embeddings",
+    ]
+
+
 @pytest.mark.parametrize(
     ("results", "named"),
     [
