@@ -80,7 +80,7 @@ class ClipBatches:
         K: clips of each.
         frames: frames of a clip T; shorter sequences are left out, :attr:`left_out` counts them.
         seed: everything random follows from it.
-        views: views V of each clip, changed independently.
+        views: views V of each clip, changed independently; of the same frames, unless ``clips.apart``.
         clips: further settings; ``frames`` above counts.
         step: number of the first batch.
         by_subject: draw subjects, then their sequences; off, P K sequences are drawn without a look at whose they are.
@@ -143,9 +143,17 @@ class ClipBatches:
         """
         rows = self._sampler(step)
         generator = np.random.default_rng([self.seed, 2, step])
-        clips = as_tensor(np.stack([self._clip(int(row), generator) for row in rows]), self.config)  # (N, T, H, W)
-        views = torch.stack([augment(clips, self.config, generator) for _ in range(self.views)])
-        return Batch(views, torch.from_numpy(self._codes[rows]))
+        clips = self._cut(rows, generator)
+        views = [augment(clips, self.config, generator)]
+        while len(views) < self.views:
+            if self.config.apart:
+                clips = self._cut(rows, generator)
+            views.append(augment(clips, self.config, generator))
+        return Batch(torch.stack(views), torch.from_numpy(self._codes[rows]))
+
+    def _cut(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        """A clip of each of the sequences ``rows``: ``(N, T, H, W)``."""
+        return as_tensor(np.stack([self._clip(int(row), generator) for row in rows]), self.config)
 
     def _clip(self, row: int, generator: np.random.Generator) -> NDArray[np.uint8]:
         frames = self._set.load(row)

@@ -106,6 +106,8 @@ class ClipConfig:
         shrink: mean over squares of so many pixels, for small models; it divides 64 and 64 - 2 crop.
         redraw: draw the place of the clip at each access; off, it is drawn once for each sequence, as the released code
             does.
+        apart: cut every view of a clip at a place of its own, so that the views of a pair differ in their frames; off,
+            they are changed copies of the same frames, as the released code has them.
         flip: mirror whole clips (``sequence``), frames independently (``frame``, as the released code does) or not at
             all (``none``).
         flip_share: chance to be mirrored.
@@ -122,6 +124,7 @@ class ClipConfig:
     crop: int = 10
     shrink: int = 1
     redraw: bool = True
+    apart: bool = False
     flip: Flip = "sequence"
     flip_share: float = 0.5
     rotate: float = 0.0
@@ -137,6 +140,11 @@ class ClipConfig:
                 raise ConfigError(f"clips.{name} is {getattr(self, name)}; it must be between 0 and 1")
         if self.flip not in get_args(Flip):
             raise ConfigError(f"clips.flip is {self.flip!r}; choose sequence, frame or none")
+        if self.apart and not self.redraw:
+            raise ConfigError(
+                "clips.apart cuts each view at a place of its own but clips.redraw is off, which gives a sequence one "
+                "place; leave one of them as it was"
+            )
         if self.scale >= 1:
             raise ConfigError(f"clips.scale is {self.scale}; it must be below 1")
         width = SIZE - 2 * self.crop

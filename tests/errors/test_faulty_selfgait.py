@@ -56,6 +56,19 @@ def test_frames_of_silhouettes_in_two_places(inputs: Any, complains: Complains) 
     complains(*TRAIN, *TINY, "--selfgait.frames", "9")
 
 
+def test_steps_after_the_learning_rate_has_fallen_to_nothing(inputs: Any, complains: Complains) -> None:
+    complains(*TRAIN, "--selfgait_training.decay_steps", "5", "--selfgait_training.max_steps", "9000")
+
+
+def test_views_cut_apart_for_the_next_frame(inputs: Any, complains: Complains) -> None:
+    silhouettes()
+    complains(*TRAIN, *TINY, "--clips.apart", "true")
+
+
+def test_views_cut_apart_in_one_place(inputs: Any, complains: Complains) -> None:
+    complains(*TRAIN, "--clips.apart", "true", "--clips.redraw", "false")
+
+
 def test_share_of_labels_out_of_range(inputs: Any, complains: Complains) -> None:
     complains(*TRAIN, "--stage", "finetune", "--labels", "10")
 

@@ -79,6 +79,30 @@ def test_a_clip_is_drawn_anew_unless_the_released_way_is_wanted(silhouettes: Sil
     assert starts(True) > 3
 
 
+def test_views_of_a_pair_are_other_frames_of_the_same_sequence_when_cut_apart(silhouettes: SilhouetteSet) -> None:
+    one = silhouettes.select(np.arange(1))
+    frames = [as_tensor(frame[None, None], ClipConfig()) for frame in one.load(0)]
+
+    def places(apart: bool) -> list[list[int]]:
+        """Where the two views of each batch begin in the sequence."""
+        batches = ClipBatches(one, P=1, K=1, clips=ClipConfig(5, flip="none", apart=apart))
+        begun = [[view[0, 0] for view in batches.batch(step).clips] for step in range(12)]
+        return [
+            [next(n for n, own in enumerate(frames) if torch.equal(own[0, 0], first)) for first in pair]
+            for pair in begun
+        ]
+
+    assert all(first == second for first, second in places(False))
+    apart = places(True)
+    assert sum(first != second for first, second in apart) > 6
+    assert len({second for _, second in apart}) > 3
+
+
+def test_cut_apart_and_always_in_one_place_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"clips\.redraw is off"):
+        ClipConfig(apart=True, redraw=False)
+
+
 def test_short_sequences_are_left_out_and_counted(silhouettes: SilhouetteSet) -> None:
     assert ClipBatches(silhouettes, P=2, frames=14).left_out == 0
     with pytest.raises(DataError, match="there are 0 with usable sequences"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sgela_fast.silhouettes.dataset import SilhouetteSet
 from sgela_fast.training.selfgait.batches import Batches, training_rows
 from sgela_fast.training.selfgait.config import SelfGaitTrainingConfig
 from sgela_fast.training.selfgait.job import SelfGaitResult, fit_selfgait, train_selfgait
-from sgela_fast.training.selfgait.step import SelfGaitStepper, build_selfgait_optimiser, spread
+from sgela_fast.training.selfgait.step import SelfGaitStepper, build_selfgait_optimiser, directions, spread
 from tests.silhouette_bars import bars
 
 MODEL = {"channels": (2, 4, 4), "bins": (1, 2), "embedding": 6, "projector": 8}
@@ -60,7 +61,7 @@ def test_what_tells_a_collapse_is_logged(silhouettes: SilhouetteSet, tmp_path: P
     result = train(silhouettes, tmp_path / "run")
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert [entry["step"] for entry in history] == [1, 2, 4, 6]
-    assert set(history[-1]) == {"step", "total", "spread", "target_spread", "gradient_norm", "seconds"}
+    assert set(history[-1]) == {"step", "total", "spread", "directions", "target_spread", "gradient_norm", "seconds"}
     assert all(0 < entry["spread"] < 1.5 for entry in history)
     assert result.values["spread"] == history[-1]["spread"]
 
@@ -69,6 +70,15 @@ def test_spread_is_zero_for_one_direction_and_one_for_all_directions() -> None:
     one = torch.randn(4, 1, 16).expand(4, 50, 16) * torch.rand(4, 50, 1)
     assert spread(one) < 1e-3
     assert spread(torch.randn(4, 2000, 16)) == pytest.approx(1, abs=0.02)
+
+
+def test_directions_are_counted_whatever_all_clips_share() -> None:
+    line = torch.randn(4, 50, 1) * torch.randn(4, 1, 16)
+    shared = 1000 * torch.randn(4, 1, 16, dtype=torch.float64)
+    assert directions(line.double() + shared) == pytest.approx(1)
+    everywhere = torch.randn(4, 5000, 16, dtype=torch.float64)
+    assert directions(everywhere + shared) == pytest.approx(16, rel=0.02)
+    assert directions(torch.ones(4, 50, 16)) == 0  # one and the same embedding
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
@@ -81,6 +91,21 @@ def test_a_resumed_run_is_bit_equal_to_one_that_went_through(
     assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
     steps = [[entry["step"] for entry in read_history(tmp_path / name)] for name in ("whole", "parts")]
     assert steps[0] == steps[1]
+
+
+def test_a_learning_rate_that_falls_does_so_across_a_stop(silhouettes: SilhouetteSet, tmp_path: Path) -> None:
+    config = SelfGaitTrainingConfig(learning_rate=0.1, max_steps=6, decay_steps=8)
+    assert [config.rate(step) for step in (0, 4)] == pytest.approx([0.1, 0.05])
+    assert config.rate(8) == pytest.approx(0)
+    assert SelfGaitTrainingConfig(learning_rate=0.1).rate(5000) == 0.1
+    train(silhouettes, tmp_path / "whole", decay_steps=8)
+    train(silhouettes, tmp_path / "parts", decay_steps=8, max_steps=3)
+    train(silhouettes, tmp_path / "parts", decay_steps=8, resume=True)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
+    train(silhouettes, tmp_path / "constant")
+    assert weights(tmp_path / "whole") != weights(tmp_path / "constant")
+    with pytest.raises(ConfigError, match="raise decay_steps or lower max_steps"):
+        SelfGaitTrainingConfig(max_steps=9, decay_steps=8)
 
 
 def read_history(run: Path) -> list[dict[str, float]]:
@@ -109,7 +134,7 @@ def test_fine_tuning_starts_from_the_weights_and_trains_the_embedder_alone(
 ) -> None:
     train(silhouettes, tmp_path / "pre")
     result = train(silhouettes, tmp_path / "fine", stage="finetune", start=tmp_path / "pre", labels=0.75, max_steps=3)
-    assert set(result.values) == {"total", "active", "distance", "spread", "gradient_norm", "seconds"}
+    assert set(result.values) == {"total", "active", "distance", "spread", "directions", "gradient_norm", "seconds"}
     before, after = (read_weights(tmp_path / name / "model.safetensors") for name in ("pre", "fine"))
     for name, value in before.items():
         assert torch.equal(value, after[name]) == (not name.startswith("online.")), name
@@ -191,6 +216,8 @@ def test_the_released_variant_cuts_and_mirrors_as_its_code_does() -> None:
 
 
 def test_settings_that_contradict_each_other_are_refused(silhouettes: SilhouetteSet, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"predicts a clip's own last frame, but clips\.apart"):
+        fit_selfgait(SelfGaitConfig(**MODEL), replace(CLIPS, apart=True))
     with pytest.raises(ConfigError, match=r"selfgait\.frames is 9 but clips have 5"):
         fit_selfgait(SelfGaitConfig(frames=9, **MODEL), CLIPS)
     train(silhouettes, tmp_path / "run", max_steps=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,8 @@ class SelfGaitTrainingConfig:
         margin: of the triplets.
         max_steps: optimiser steps.
         budget_minutes: stop cleanly when this much time has been spent training, resumed parts included; 0 for none.
-        learning_rate: constant.
+        learning_rate: of the first step, and of all others unless ``decay_steps`` is set.
+        decay_steps: steps in which the learning rate falls to 0 along half a cosine; 0 keeps it constant.
         momentum: of SGD.
         weight_decay: of SGD, on all weights.
         seed: of initial weights, batches, labelled persons and flips.
@@ -59,6 +61,7 @@ class SelfGaitTrainingConfig:
     max_steps: int = 9000
     budget_minutes: float = 0.0
     learning_rate: float = 0.03
+    decay_steps: int = 0
     momentum: float = 0.9
     weight_decay: float = 4e-4
     seed: int = 0
@@ -89,6 +92,7 @@ class SelfGaitTrainingConfig:
         require_at_least(SECTION, self, 1, "persons", "clips", "max_steps")
         require_at_least(SECTION, self, 1, "checkpoint_every", "keep_checkpoints", "log_every")
         require_at_least(SECTION, self, 0, "subjects", "budget_minutes", "momentum", "weight_decay", "seed", "threads")
+        require_at_least(SECTION, self, 0, "decay_steps")
         require_positive(SECTION, self, "learning_rate", "margin")
         if not 0 < self.labels <= 1:
             raise ConfigError(f"{SECTION}.labels is {self.labels}; it must be above 0 and at most 1")
@@ -97,8 +101,19 @@ class SelfGaitTrainingConfig:
                 f"{SECTION}.persons {self.persons} with clips {self.clips} make no triplet; fine-tuning needs at least "
                 "2 of both"
             )
+        if 0 < self.decay_steps < self.max_steps:
+            raise ConfigError(
+                f"{SECTION}.decay_steps is {self.decay_steps} but max_steps {self.max_steps}: the last steps would "
+                "change nothing; raise decay_steps or lower max_steps"
+            )
         if self.seed >= 2**63:
             raise ConfigError(f"{SECTION}.seed is {self.seed}; it must be below 2^63")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of ``step``, counted from 0."""
+        if not self.decay_steps:
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * step / self.decay_steps)) / 2
 
     @property
     def batch(self) -> int:

@@ -206,6 +206,8 @@ class _Job:
             ) from error
         if not all(map(math.isfinite, values.values())):
             self.journal.stop_at_bad_loss(values["total"], values["gradient_norm"])
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.training.rate(self.journal.step)
         stepper.update()
         return values
 
@@ -235,6 +237,11 @@ def fit_selfgait(
     usual = ClipConfig()
     if model.variant == "released" and (clips.redraw, clips.flip) == (usual.redraw, usual.flip):
         clips = replace(clips, redraw=RELEASED_CLIPS.redraw, flip=RELEASED_CLIPS.flip)
+    if clips.apart and model.objective == "future":
+        raise ConfigError(
+            "selfgait.objective is future, which predicts a clip's own last frame, but clips.apart cuts the other view "
+            "elsewhere; set selfgait.objective clip or leave clips.apart off"
+        )
     sizes = {"frames": clips.frames, "height": clips.size[0], "width": clips.size[1]}
     for name, value in sizes.items():
         if getattr(model, name) not in (value, getattr(SelfGaitConfig, name)):

@@ -49,12 +49,14 @@ class SelfGaitStepper:
         if self.config.stage == "pretrain":
             output = self.model(*batch.views)
             total = self.model.loss(output)
-            values = {"spread": spread(output.embeddings[0]), "target_spread": spread(output.targets[0])}
+            embeddings = output.embeddings[0]
+            values = {"target_spread": spread(output.targets[0])}
         else:
             embeddings = self.model.embed(batch.views[0])
             triplets = batch_all_triplet(embeddings, batch.persons, self.config.margin)
             total = triplets.total
-            values = {"active": triplets.active, "distance": triplets.distance, "spread": spread(embeddings)}
+            values = {"active": triplets.active, "distance": triplets.distance}
+        values |= {"spread": spread(embeddings), "directions": directions(embeddings)}
         total.backward()
         norm = torch.tensor(gradient_norm(self.model.parameters()))
         return {"total": total.detach(), **values, "gradient_norm": norm}
@@ -78,3 +80,20 @@ def spread(embeddings: Tensor) -> Tensor:
     """
     unit = torch.nn.functional.normalize(embeddings, dim=-1)
     return unit.std(dim=1, correction=0).mean() * math.sqrt(embeddings.shape[-1])
+
+
+@torch.no_grad()
+def directions(embeddings: Tensor) -> Tensor:
+    """In how many directions a batch's embeddings differ: 1 when all lie on one line, up to E when none prevails.
+
+    The participation ratio of each strip's covariance, (sum of eigenvalues)^2 / sum of their squares, averaged over
+    strips. Unlike :func:`spread` it looks past what all clips share.
+
+    Args:
+        embeddings: ``(S, N, E)``.
+    """
+    centred = embeddings - embeddings.mean(dim=1, keepdim=True)
+    covariance = centred.transpose(1, 2) @ centred  # (S, E, E)
+    total = covariance.diagonal(dim1=1, dim2=2).sum(dim=1)
+    squares = covariance.square().sum(dim=(1, 2))
+    return (total.square() / squares.clamp_min(torch.finfo(squares.dtype).tiny)).mean()
