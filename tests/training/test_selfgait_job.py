@@ -158,6 +158,22 @@ def test_a_first_fine_tuning_step_is_that_of_the_triplet_loss(silhouettes: Silho
     torch.testing.assert_close(after, before - 0.01 * (gradient + 0.1 * before))
 
 
+def test_fine_tuning_can_begin_with_embeddings_of_a_size_that_suits_the_margin(
+    silhouettes: SilhouetteSet, tmp_path: Path
+) -> None:
+    settings: Any = {"stage": "finetune", "max_steps": 1, "learning_rate": 1e-9}
+    results = {
+        distance: train(silhouettes, tmp_path / str(distance), start_distance=distance, **settings).values
+        for distance in (0.0, 3.0)
+    }
+    assert results[3.0]["distance"] == pytest.approx(3)
+    assert not 2 < results[0.0]["distance"] < 4
+    assert results[3.0]["spread"] == pytest.approx(results[0.0]["spread"])  # directions are as they were
+    train(silhouettes, tmp_path / "whole", stage="finetune", start_distance=3.0)
+    train(silhouettes, tmp_path / "3.0", **{**settings, "max_steps": 2}, start_distance=3.0, resume=True)
+    assert read_history(tmp_path / "3.0")[-1]["distance"] == pytest.approx(3, rel=0.2)  # scaled once
+
+
 def test_labels_hide_persons_or_sequences_from_fine_tuning_alone() -> None:
     table = bars(persons=10).sequences
 

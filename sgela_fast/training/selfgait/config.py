@@ -30,6 +30,8 @@ class SelfGaitTrainingConfig:
             persons with K each, which looks at labels, as the released code does); by the model's variant if left
             out. ``finetune`` always takes persons.
         margin: of the triplets.
+        start_distance: before ``finetune``, scale each strip's matrix so that two clips of the first batch are so far
+            apart in the mean; 0 leaves them. Pre-training does not care how large embeddings are, a margin does.
         max_steps: optimiser steps.
         budget_minutes: stop cleanly when this much time has been spent training, resumed parts included; 0 for none.
         learning_rate: of the first step, and of all others unless ``decay_steps`` is set.
@@ -58,6 +60,7 @@ class SelfGaitTrainingConfig:
     clips: int = 16
     sampling: Literal["sequences", "persons"] | None = None
     margin: float = 0.2
+    start_distance: float = 0.0
     max_steps: int = 9000
     budget_minutes: float = 0.0
     learning_rate: float = 0.03
@@ -92,7 +95,7 @@ class SelfGaitTrainingConfig:
         require_at_least(SECTION, self, 1, "persons", "clips", "max_steps")
         require_at_least(SECTION, self, 1, "checkpoint_every", "keep_checkpoints", "log_every")
         require_at_least(SECTION, self, 0, "subjects", "budget_minutes", "momentum", "weight_decay", "seed", "threads")
-        require_at_least(SECTION, self, 0, "decay_steps")
+        require_at_least(SECTION, self, 0, "decay_steps", "start_distance")
         require_positive(SECTION, self, "learning_rate", "margin")
         if not 0 < self.labels <= 1:
             raise ConfigError(f"{SECTION}.labels is {self.labels}; it must be above 0 and at most 1")

@@ -26,7 +26,7 @@ from sgela_fast.training.launch import this_process
 from sgela_fast.training.monitor import require_tensorboard
 from sgela_fast.training.selfgait.batches import Batch, Batches
 from sgela_fast.training.selfgait.config import SECTION, SelfGaitTrainingConfig
-from sgela_fast.training.selfgait.step import SelfGaitStepper, build_selfgait_optimiser
+from sgela_fast.training.selfgait.step import SelfGaitStepper, build_selfgait_optimiser, scale_embeddings
 
 LAYOUT = "silhouettes"
 SECTIONS = {
@@ -148,6 +148,8 @@ class _Job:
         announce(f"device: {self.device} ({config.device}); backend {choice.name} ({choice.reason})")
         self.batches = Batches(self.silhouettes, self.clips, config, self.device)
         announce(self.batches.description)
+        if config.stage == "finetune" and config.start_distance and not resume:
+            scale_embeddings(self.model, self.batches.draw(0).views[0], config.start_distance)
         self.optimiser = build_selfgait_optimiser(self.model, config)
         self.journal = Journal(
             self.out, settings, config, self.model, self.optimiser, mend=f"lower {SECTION}.learning_rate"

@@ -69,6 +69,19 @@ class SelfGaitStepper:
 
 
 @torch.no_grad()
+def scale_embeddings(model: SelfGait, clips: Tensor, distance: float) -> None:
+    """Scale the strips' matrices so that embeddings of two clips are ``distance`` apart in the mean, strip by strip.
+
+    Args:
+        model: whose online network is changed.
+        clips: ``(N, T, H, W)``, two or more.
+        distance: Euclidean, above 0.
+    """
+    found = torch.stack([torch.pdist(strip).mean() for strip in model.embed(clips)])  # (S,)
+    model.online.strip_weight.mul_((distance / found.clamp_min(1e-12))[:, None, None])
+
+
+@torch.no_grad()
 def spread(embeddings: Tensor) -> Tensor:
     """How far apart the directions of a batch's embeddings lie: 0 when all have collapsed into one, about 1 at best.
 
