@@ -23,7 +23,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from scipy import stats
 
 from sgela_fast.atomic import make_folder, write_json, write_text
 from sgela_fast.benchmarks.harness.environment import describe
+from sgela_fast.checkpoints.history import read_history
 from sgela_fast.checkpoints.selfgait_run import load_selfgait
 from sgela_fast.evaluation.config import EvaluationConfig
 from sgela_fast.evaluation.cross_view import Embeddings, cross_view
@@ -45,6 +46,7 @@ from sgela_fast.training.selfgait.job import fit_selfgait, train_selfgait
 from sgela_fast.training.selfgait.probe import embed_sequences
 
 ORIGINS = ("scratch", "pretrained")
+MOVED = {"rotate": 8.0, "scale": 0.1, "shift": 0.05, "erase": 0.5}  # how the views of a pair are changed beside flips
 
 
 class Cell(NamedTuple):
@@ -88,18 +90,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--views", nargs="+", default=["036", "090", "144"])
     parser.add_argument("--labels", nargs="+", type=float, default=[0.1, 0.2, 0.5, 1.0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=16, help="of a rendered walk")
+    parser.add_argument("--first_seed", type=int, default=0, help="choose settings with other seeds than are committed")
+    parser.add_argument("--walkers", type=int, default=0, help="seed of the walkers; choose settings with others, too")
+    parser.add_argument("--frames", type=int, default=24, help="of a rendered walk")
     parser.add_argument("--clip", type=int, default=8, help="frames of a clip")
-    parser.add_argument("--shrink", type=int, default=2, help="2: 32 x 22")
-    parser.add_argument("--channels", nargs="+", type=int, default=[8, 16, 32])
+    parser.add_argument("--shrink", type=int, default=4, help="4: 16 x 11 pixels")
+    parser.add_argument("--pairs", choices=("same", "apart"), default="apart", help="frames of a pair's two views")
+    for name, value in MOVED.items():
+        parser.add_argument(f"--{name}", type=float, default=value, help="of pre-training's clips")
+    parser.add_argument("--channels", nargs="+", type=int, default=[8, 16])
     parser.add_argument("--bins", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--embedding", type=int, default=32)
     parser.add_argument("--batch_persons", type=int, default=6)
     parser.add_argument("--batch_clips", type=int, default=6)
     parser.add_argument("--pretrain_steps", type=int, default=400)
-    parser.add_argument("--finetune_steps", type=int, default=250)
-    parser.add_argument("--pretrain_rate", type=float, default=0.03)
-    parser.add_argument("--finetune_rate", type=float, default=0.01)
+    parser.add_argument("--finetune_steps", type=int, default=400)
+    parser.add_argument("--pretrain_rate", type=float, default=0.03, help="falls to 0")
+    parser.add_argument("--finetune_rate", type=float, default=0.1, help="falls to 0")
+    parser.add_argument("--start_distance", type=float, default=1.0, help="of two clips' embeddings before fine-tuning")
     parser.add_argument("--ema", type=float, default=0.99, help="momentum of the target; short trainings need less")
     parser.add_argument("--norm", choices=("shared", "strip"), default="strip")
     parser.add_argument("--objective", choices=("future", "clip"), default="clip")
@@ -114,11 +122,16 @@ class Study:
         self.work = make_folder(options.work)
         self.file = self.work / "cells.jsonl"
         self.settings = {
-            name: value for name, value in vars(options).items() if name not in ("out", "work", "seeds", "labels")
+            name: value
+            for name, value in vars(options).items()
+            if name not in ("out", "work", "seeds", "first_seed", "labels")
         }
         self._claim()
         self.done = self._read()
-        render = RenderConfig(persons=options.persons, frames=options.frames, views=tuple(options.views))
+        self.seeds = range(options.first_seed, options.first_seed + options.seeds)
+        render = RenderConfig(
+            persons=options.persons, frames=options.frames, views=tuple(options.views), seed=options.walkers
+        )
         self.silhouettes = SilhouetteSet.rendered(render, cache_mb=4096)
         sides = split_subjects(self.silhouettes.sequences, options.train)
         self.trained_on, self.tested = (self.silhouettes.select(rows) for rows in sides)
@@ -132,13 +145,15 @@ class Study:
             objective=options.objective,
         )
         self.clips, self.model = fit_selfgait(model, ClipConfig(frames=options.clip, shrink=options.shrink))
+        changed = {name: getattr(options, name) for name in MOVED}
+        self.pairs = replace(self.clips, apart=options.pairs == "apart", **changed)
 
     @property
     def cells(self) -> list[Cell]:
         """All of them, seed by seed; a pre-training comes before what starts from it."""
         return [
             Cell(origin, labels, seed)
-            for seed in range(self.options.seeds)
+            for seed in self.seeds
             for labels in (0.0, *self.options.labels)
             for origin in ORIGINS
         ]
@@ -162,26 +177,31 @@ class Study:
         start = None
         if cell.labels and cell.origin == "pretrained":
             start = self.work / "runs" / cell._replace(labels=0.0).name
+        steps = options.finetune_steps if cell.labels else options.pretrain_steps
         config = SelfGaitTrainingConfig(
             stage="finetune" if cell.labels else "pretrain",
             labels=cell.labels or 1.0,
             persons=options.batch_persons,
             clips=options.batch_clips,
-            max_steps=options.finetune_steps if cell.labels else options.pretrain_steps,
+            start_distance=options.start_distance,
+            max_steps=steps,
+            decay_steps=steps,
             learning_rate=options.finetune_rate if cell.labels else options.pretrain_rate,
             seed=cell.seed,
             device="cpu",
             threads=1,
-            checkpoint_every=100,
+            checkpoint_every=200,
             keep_checkpoints=1,
         )
-        model, clips = (None, None) if start else (self.model, self.clips)
+        model, clips = None if start else self.model, self.clips if cell.labels else self.pairs
         resume = bool(list_checkpoints(run))
         result = train_selfgait(self.trained_on, run, model, clips, config, start=start, resume=resume)
         loaded = load_selfgait(run).model
+        history = read_history(run)
+        begun = {"first_spread": float(history.spread[0]), "first_directions": float(history.directions[0])}
         if cell.labels:
             shutil.rmtree(run)  # nothing starts from it
-        return loaded, result.values
+        return loaded, {**result.values, **begun}
 
     def keep(self, cell: Cell, found: dict[str, Any]) -> None:
         """Append a finished cell to the file of cells."""
@@ -227,7 +247,7 @@ class Study:
         found = {
             origin: [
                 {**rank1, "mean": statistics.fmean(rank1.values())}
-                for seed in range(self.options.seeds)
+                for seed in self.seeds
                 for rank1 in [self.done[Cell(origin, labels, seed).name]["rank1"]]
             ]
             for origin in ORIGINS
@@ -284,12 +304,18 @@ def table(result: dict[str, Any]) -> str:
     collapse = [cell["training"] for cell in result["cells"] if cell["origin"] == "pretrained" and not cell["labels"]]
     lines += [
         "",
-        "Without labels, scratch is a network of fresh weights. Spread of the embeddings at the end of pre-training (0 "
-        f"is a collapse, 1 all directions): {', '.join(format(values['spread'], '.2f') for values in collapse)}. "
+        "Without labels, scratch is a network of fresh weights. From the first to the last step of pre-training, the "
+        f"spread of a batch's embeddings (0 is a collapse, 1 all directions) went from {course(collapse, 'spread')}, "
+        f"the number of directions in which they differ from {course(collapse, 'directions')}. "
         f"{sum(cell['seconds'] for cell in result['cells']) / 60:.0f} minutes in all, "
         f"{result['environment'].get('cpu', 'one CPU core')}.",
     ]
     return "\n".join(lines)
+
+
+def course(found: Sequence[dict[str, float]], name: str) -> str:
+    """A logged value at the first and the last step of some trainings."""
+    return ", ".join(f"{values[f'first_{name}']:.2f} to {values[name]:.2f}" for values in found)
 
 
 def shown(figure: dict[str, float | None]) -> str:

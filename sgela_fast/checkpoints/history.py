@@ -29,6 +29,7 @@ class History:
         gradient_norm: before clipping.
         validation: L_R per window of recordings kept aside.
         spread: of SelfGait's embeddings in the batch, 0 where all of a strip point the same way.
+        directions: in how many of them they differ, 1 where all of a strip lie on one line.
     """
 
     step: NDArray[np.int64]
@@ -40,6 +41,7 @@ class History:
     gradient_norm: NDArray[np.float64]
     validation: NDArray[np.float64]
     spread: NDArray[np.float64]
+    directions: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.step)

@@ -239,6 +239,12 @@ def test_settings_that_contradict_each_other_are_refused(silhouettes: Silhouette
     train(silhouettes, tmp_path / "run", max_steps=1)
     with pytest.raises(ConfigError, match="selfgait settings are those of"):
         fit_selfgait(SelfGaitConfig(projector=9), None, load_selfgait(tmp_path / "run"))
+    run = load_selfgait(tmp_path / "run")
+    turned = replace(CLIPS, rotate=5.0)
+    assert fit_selfgait(None, turned, run) == (turned, run.model_config)
+    assert fit_selfgait(None, ClipConfig(), run)[0] == CLIPS
+    with pytest.raises(ConfigError, match=r"give the same clips\.frames"):
+        fit_selfgait(None, replace(CLIPS, frames=4), run)
     for settings, message in (
         ({"labels": 0.0}, "above 0 and at most 1"),
         ({"stage": "finetune", "clips": 1}, "make no triplet"),

@@ -222,18 +222,28 @@ def fit_selfgait(
     Args:
         model: settings, ``None`` for the default ones.
         clips: settings, ``None`` for the default ones.
-        start: a run whose settings hold instead.
+        start: a run whose settings hold instead. Clips may be given beside it to be changed otherwise (flips, turns and
+            so on), of the size that its model reads.
 
     Raises:
-        ConfigError: the model's sizes say something else than the clips, or settings are given beside ``start``.
+        ConfigError: the model's sizes say something else than the clips, or other ones are given beside ``start``.
     """
     if start is not None:
-        for section, given, found in (("selfgait", model, start.model_config), ("clips", clips, start.clips)):
-            if given is not None and given not in (found, type(found)()):
-                raise ConfigError(
-                    f"{section} settings are those of {start.path}, whose weights training starts from; leave them out"
-                )
-        return start.clips, start.model_config
+        if model is not None and model not in (start.model_config, SelfGaitConfig()):
+            raise ConfigError(
+                f"selfgait settings are those of {start.path}, whose weights training starts from; leave them out"
+            )
+        if clips is None or clips == ClipConfig():
+            clips = start.clips
+        given, wanted = (
+            f"{own.frames} frames of {' x '.join(map(str, own.size))} pixels" for own in (clips, start.clips)
+        )
+        if given != wanted:
+            raise ConfigError(
+                f"clips of {given} do not fit {start.path}, whose weights training starts from and whose clips have "
+                f"{wanted}; give the same clips.frames, clips.crop and clips.shrink"
+            )
+        return clips, start.model_config
     model = model or SelfGaitConfig()
     clips = clips or ClipConfig()
     usual = ClipConfig()
