@@ -169,9 +169,11 @@ def test_fine_tuning_can_begin_with_embeddings_of_a_size_that_suits_the_margin(
     assert results[3.0]["distance"] == pytest.approx(3)
     assert not 2 < results[0.0]["distance"] < 4
     assert results[3.0]["spread"] == pytest.approx(results[0.0]["spread"])  # directions are as they were
-    train(silhouettes, tmp_path / "whole", stage="finetune", start_distance=3.0)
-    train(silhouettes, tmp_path / "3.0", **{**settings, "max_steps": 2}, start_distance=3.0, resume=True)
-    assert read_history(tmp_path / "3.0")[-1]["distance"] == pytest.approx(3, rel=0.2)  # scaled once
+    for folder, steps in (("whole", (2,)), ("parts", (1, 2))):  # a resumed run is not scaled again
+        for number, most in enumerate(steps):
+            resumed: Any = {**settings, "max_steps": most, "resume": number > 0}
+            train(silhouettes, tmp_path / folder, start_distance=3.0, **resumed)
+    assert weights(tmp_path / "whole") == weights(tmp_path / "parts")
 
 
 def test_labels_hide_persons_or_sequences_from_fine_tuning_alone() -> None:
