@@ -115,13 +115,13 @@ def study_summary(study: LabelStudy) -> list[str]:
         )
     sentences.append(f"Guessing gives {100 / study.tested:.1f} %; the persons of the study are synthetic walkers.")
     spreads = [
-        f"{cell['training']['spread']:.2f}"
+        " to ".join(f"{cell['training'][name]:.2f}" for name in ("first_spread", "spread") if name in cell["training"])
         for cell in study.content["cells"]
         if cell.get("origin") == "pretrained" and not cell.get("labels") and "spread" in cell.get("training", {})
     ]
     if spreads:
         sentences.append(
-            f"Embeddings at the end of pre-training spread by {in_words(spreads)}: 0 is a collapse, 1 all directions."
+            f"Spread of the embeddings over pre-training: {in_words(spreads)}, where 0 is a collapse, 1 all directions."
         )
     return sentences
 
