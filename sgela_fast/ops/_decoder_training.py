@@ -142,5 +142,6 @@ _library.register(FORWARD, fake=_fake_forward)
 _library.register(BACKWARD, fake=_fake_backward)
 torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
 _library.refuse_second_derivative(BACKWARD)
+_library.refuse_batched_gradients(BACKWARD)
 for _op in (FORWARD, BACKWARD):
     torch.library.register_vmap(_op.name, _refuse_vmap, lib=_library.LIBRARY)

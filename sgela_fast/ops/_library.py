@@ -187,3 +187,17 @@ def refuse_second_derivative(op: Schema) -> None:
         raise RuntimeError(f"{op.name} has no derivative of its own: second derivatives need backend='reference'")
 
     torch.library.register_autograd(op.name, backward, lib=LIBRARY)
+
+
+def refuse_batched_gradients(op: Schema) -> None:
+    """Make ``is_grads_batched=True`` an error with a mend for a backward op that returns a list.
+
+    For other ops torch makes a loop of the calls.
+    """
+
+    def batched(*_arguments: Any) -> Any:
+        raise RuntimeError(
+            f"{op.name} takes one gradient a call: is_grads_batched needs backend='reference', or a loop"
+        )
+
+    LIBRARY.impl(op.name.split("::")[1], batched, "Batched")

@@ -269,6 +269,7 @@ _library.register(FORWARD, fake=_fake_forward, cuda=_lstm_cuda.forward)
 _library.register(BACKWARD, fake=_fake_backward, cuda=_lstm_cuda.backward)
 torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
 _library.refuse_second_derivative(BACKWARD)
+_library.refuse_batched_gradients(BACKWARD)
 for _device, _key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
     _library.LIBRARY.impl("batched_lstm", _autocast_kernel(_device, _key), _key)
 torch.library.register_vmap(FORWARD.name, _lstm_vmap.forward_rule(FORWARD), lib=_library.LIBRARY)

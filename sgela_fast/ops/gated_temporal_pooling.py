@@ -209,5 +209,6 @@ _library.register(FORWARD, fake=_fake_forward, cuda=functools.partial(_on_cuda, 
 _library.register(BACKWARD, fake=_fake_backward, cuda=functools.partial(_on_cuda, "backward"))
 torch.library.register_autograd(FORWARD.name, _differentiate, setup_context=_save_for_backward, lib=_library.LIBRARY)
 _library.refuse_second_derivative(BACKWARD)
+_library.refuse_batched_gradients(BACKWARD)
 for _device, _key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
     _library.LIBRARY.impl("gated_temporal_pooling", _autocast_kernel(_device, _key), _key)
