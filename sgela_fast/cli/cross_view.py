@@ -48,10 +48,11 @@ def run_cross_view(args: Namespace, config: EvaluationConfig, out: Path) -> None
 
 def print_table(result: CrossViewResult, confidence: float) -> None:
     """One row for each kind of probes, one column for each probe view, in per cent."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 60 + 7 * len(result.views))
+    from sgela_fast.cli.console import plain_console
+
+    console = plain_console(60 + 7 * len(result.views))
     divisor = ", divided by 10 as the released code does" if result.released_divisor else ""
     table = Table(
         title=f"{result.store}, protocol {result.protocol}: Rank-1 by probe view, identical views excluded{divisor}; "

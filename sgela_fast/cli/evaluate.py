@@ -102,16 +102,15 @@ def remarks(result: EvaluationResult) -> list[str]:
 
 def print_tables(result: EvaluationResult) -> None:
     """One table for each protocol: a column for each store and kind of probe, figures in per cent."""
-    import sys
 
-    from rich.console import Console
     from rich.table import Table
 
+    from sgela_fast.cli.console import plain_console
     from sgela_fast.evaluation.results import TITLES, summarise
 
     rows = summarise(result)
     # A file or pipe has no width of its own; folded cells would be hard to read back.
-    console = Console(width=None if sys.stdout.isatty() else max(80, 30 + 20 * len(rows)))
+    console = plain_console(max(80, 30 + 20 * len(rows)))
     for protocol in ("C", "G"):
         chosen = [row for row in rows if row.protocol == protocol]
         if not chosen:
@@ -139,16 +138,15 @@ def print_tables(result: EvaluationResult) -> None:
 
 def print_comparisons(result: EvaluationResult) -> None:
     """One table for each protocol: what each store gains on the first one."""
-    import sys
 
-    from rich.console import Console
     from rich.table import Table
 
+    from sgela_fast.cli.console import plain_console
     from sgela_fast.evaluation.results import TITLES
 
     for protocol in dict.fromkeys(found.protocol for found in result.comparisons):
         chosen = [found for found in result.comparisons if found.protocol == protocol]
-        console = Console(width=None if sys.stdout.isatty() else max(80, 30 + 40 * len(chosen)))
+        console = plain_console(max(80, 30 + 40 * len(chosen)))
         confidence = f"{100 * result.settings['confidence']:g} % interval over persons"
         title = f"Protocol {protocol}: difference to {chosen[0].first}, percentage points ({confidence}), p"
         table = Table(title=title, title_justify="left")

@@ -17,9 +17,9 @@ def run(args: Namespace) -> None:
     """Print what this installation can do."""
     import json
 
-    from rich.console import Console
     from rich.table import Table
 
+    from sgela_fast.cli.console import plain_console
     from sgela_fast.environment import describe
 
     entries = describe()
@@ -29,4 +29,4 @@ def run(args: Namespace) -> None:
     table = Table(show_header=False, box=None)
     for entry in entries:
         table.add_row(entry.name, entry.value, entry.remark)
-    Console().print(table)
+    plain_console(160).print(table)

@@ -52,9 +52,9 @@ def run(args: Namespace) -> None:
 
 def print_summary(result: Inspection) -> None:
     """One table of what is there."""
-    from rich.console import Console
     from rich.table import Table
 
+    from sgela_fast.cli.console import plain_console
     from sgela_fast.skeletons.quality import counted
 
     summary = result.summary()
@@ -84,7 +84,7 @@ def print_summary(result: Inspection) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    Console().print(table)
+    plain_console().print(table)
 
 
 def print_findings(result: Inspection, listed: int) -> None:

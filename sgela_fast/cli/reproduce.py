@@ -206,11 +206,12 @@ def _print_report(report: Report, as_json: bool) -> None:
 
 def print_table(table: Table) -> None:
     """Print a table of texts."""
-    from rich.console import Console
     from rich.table import Table as RichTable
 
+    from sgela_fast.cli.console import plain_console
+
     widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
-    console = Console(width=None if sys.stdout.isatty() else max(80, sum(widths) + 3 * len(widths) + 1))
+    console = plain_console(max(80, sum(widths) + 3 * len(widths) + 1))
     shown = RichTable(title=table.title, title_justify="left")
     for place, name in enumerate(table.columns):
         shown.add_column(name, justify="right" if place else "left", overflow="fold")

@@ -115,10 +115,10 @@ def as_json(result: SearchResult) -> dict[str, Any]:
 
 def print_table(result: SearchResult) -> None:
     """One line a hit, best first, and how they were found."""
-    import sys
 
-    from rich.console import Console
     from rich.table import Table
+
+    from sgela_fast.cli.console import plain_console
 
     rows = result.table.to_pylist()
     title = f"{result.units.level}s of {result.store.path}, {result.metric}, {result.method}"
@@ -137,7 +137,7 @@ def print_table(result: SearchResult) -> None:
         cells = [f"{row[name]:.4f}" if name == "score" else row[name] for name in shown]
         table.add_row(*("" if cell is None else str(cell) for cell in cells))
     # A file or pipe has no width of its own; folded cells would be hard to read back.
-    Console(width=None if sys.stdout.isatty() else 160).print(table if rows else f"{title}: nothing fits")
+    plain_console(160).print(table if rows else f"{title}: nothing fits")
     if result.known is not None:
         rate = "" if result.false_match_rate is None else f" (false-match rate {100 * result.false_match_rate:g} %)"
         unknown = int((~result.known).sum())
