@@ -53,7 +53,7 @@ def _of(found: Sequence[Row]) -> str:
     best = ranked[0]
     words = f"{opening}: the highest Rank-1 by window is {text(best, 'rank1')} % with {best.first.label}"
     if len(ranked) > 1:
-        words += f", the lowest of {len(ranked)} {text(ranked[-1], 'rank1')} % with {ranked[-1].first.label}"
+        words += f", the lowest of {len(ranked)} rows is {text(ranked[-1], 'rank1')} % with {ranked[-1].first.label}"
     told = (best, ranked[-1])
     others = {
         "ours": next((row for row in ranked if row.first.row in OURS), None),

@@ -251,7 +251,7 @@ def test_the_summary_speaks_of_each_data_set_and_leaves_the_test_sets_own_choice
         measured("ours", 99.9, selection="best-on-test", label="Ours"),
     ]
     _, kgbd, gist = summary(read_results(reproduction(tmp_path, cells)))
-    assert "90.0 % with D13, the lowest of 3 10.0 % with LDA; ours 80.0 %" in kgbd
+    assert "90.0 % with D13, the lowest of 3 rows is 10.0 % with LDA; ours 80.0 %" in kgbd
     assert gist.startswith("gist, protocol C")
     assert "99.9" not in kgbd + gist
 
