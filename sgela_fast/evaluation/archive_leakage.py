@@ -162,7 +162,9 @@ def _places(archive: Archive, train: Sequence[Row], test: Sequence[Row]) -> Find
     try:
         from scipy.spatial import KDTree
     except ImportError as error:
-        raise MissingDependencyError("looking for places needs SciPy; install sgela_fast[eval]") from error
+        raise MissingDependencyError(
+            'looking for places needs SciPy; install it with pip install "sgela_fast[eval]"'
+        ) from error
     name, root = "place", archive.layout.root
     known = {row.person for row in train if row.person}
     (places, persons), (tested, truth) = (

@@ -74,7 +74,9 @@ def runs_interval(
     try:
         from scipy.stats import bootstrap
     except ImportError as error:
-        raise MissingDependencyError("confidence intervals need SciPy; install sgela_fast[eval]") from error
+        raise MissingDependencyError(
+            'confidence intervals need SciPy; install it with pip install "sgela_fast[eval]"'
+        ) from error
     of_run = np.split(codes, np.cumsum([len(run.persons) for run in runs])[:-1])
     counts = np.stack([np.bincount(own, minlength=len(names)) for own in of_run], axis=1)  # (persons, runs)
     sums = np.stack([np.bincount(own, run.values, len(names)) for own, run in zip(of_run, runs, strict=True)], axis=1)

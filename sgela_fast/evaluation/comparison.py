@@ -220,7 +220,7 @@ def _sign_flip_p_value(
     try:
         from scipy.stats import permutation_test
     except ImportError as error:
-        raise MissingDependencyError("p-values need SciPy; install sgela_fast[eval]") from error
+        raise MissingDependencyError('p-values need SciPy; install it with pip install "sgela_fast[eval]"') from error
     found = permutation_test(
         (sums, np.zeros_like(sums)),  # to swap a person's two entries is to flip the sign of the difference
         lambda one, two, axis: (one - two).sum(axis),

@@ -213,5 +213,8 @@ def _require_libraries(plots: bool) -> None:
     """Better told now than after hours of training."""
     missing = [name for name in ("sklearn", "scipy", *(("matplotlib",) if plots else ())) if find_spec(name) is None]
     if missing:
-        remark = "" if missing != ["matplotlib"] else " or leave the plots out with --no-plots"
-        raise MissingDependencyError(f"evaluation needs {', '.join(missing)}; install sgela_fast[eval]{remark}")
+        remark = "" if missing != ["matplotlib"] else ", or leave the plots out with --no-plots"
+        needed = ", ".join(missing)
+        raise MissingDependencyError(
+            f'evaluation needs {needed}; install it with pip install "sgela_fast[eval]"{remark}'
+        )

@@ -83,7 +83,9 @@ def nauc_roc(scores: Floats, labels: Integers) -> float:
     try:
         from sklearn.metrics import roc_auc_score
     except ImportError as error:
-        raise MissingDependencyError("the ROC area needs scikit-learn; install sgela_fast[eval]") from error
+        raise MissingDependencyError(
+            'the ROC area needs scikit-learn; install it with pip install "sgela_fast[eval]"'
+        ) from error
     truth = np.zeros(scores.shape, np.bool_)
     np.put_along_axis(truth, labels[:, None], True, axis=1)
     return float(roc_auc_score(truth.ravel(), scores.ravel()))

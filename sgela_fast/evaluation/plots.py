@@ -66,7 +66,7 @@ def _figure(title: str) -> tuple[Any, Any]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
-            "plots need matplotlib; install sgela_fast[eval] or leave them out with --no-plots"
+            'plots need matplotlib; install it with pip install "sgela_fast[eval]", or leave them out with --no-plots'
         ) from error
     # Without pyplot no global state and no display is touched.
     figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")

@@ -75,7 +75,8 @@ def require_tensorboard() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingDependencyError(
-            "training.tensorboard needs the tensorboard package; install sgela_fast[train] or set it to false"
+            'training.tensorboard needs the package tensorboard; install it with pip install "sgela_fast[train]", or '
+            "set it to false"
         ) from error
     return SummaryWriter
 

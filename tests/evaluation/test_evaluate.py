@@ -118,7 +118,10 @@ def test_a_wrong_column_is_told_before_the_first_run(make_store: MakeStore, tmp_
 
 def test_a_missing_library_is_told_before_the_first_run(make_store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sgela_fast.evaluation.evaluate.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"evaluation needs sklearn, scipy; install sgela_fast\[eval\]"):
+    with pytest.raises(
+        MissingDependencyError,
+        match=r'evaluation needs sklearn, scipy; install it with pip install "sgela_fast\[eval\]"',
+    ):
         evaluate([make_store().path], configured())
 
 

@@ -358,6 +358,7 @@ def test_a_missing_tensorboard_is_said_before_a_folder_is_made(
     with pytest.raises(MissingDependencyError) as caught:
         train(archive, out, **settings(tensorboard=True))
     assert str(caught.value) == (
-        "training.tensorboard needs the tensorboard package; install sgela_fast[train] or set it to false"
+        'training.tensorboard needs the package tensorboard; install it with pip install "sgela_fast[train]", or '
+        "set it to false"
     )
     assert not out.exists()
