@@ -35,7 +35,7 @@ def test_the_compiled_kernels_are_there() -> None:
 def test_auto_takes_the_kernels_on_the_cpu() -> None:
     query = torch.zeros(1, 6, 8, dtype=torch.bfloat16)
     kernels = op.locality_attention(query, query, sigma=1.0)
-    assert op._use_fused(query, "auto")
+    assert op._use_fused(query, 1.0, 1.0, "auto")
     assert kernels.loss.dtype == torch.float32
 
 
