@@ -15,11 +15,11 @@ from sgela_fast.encoding.encoder import Encoder
 from sgela_fast.evaluation.metrics import cmc_curve
 from sgela_fast.report.chart import Chart, line_chart
 from sgela_fast.report.config import SERIES, ReportConfig
-from sgela_fast.report.figures import PROTOCOLS, cells_of, selection_in_words
+from sgela_fast.report.figures import PROTOCOLS, selection_in_words
 from sgela_fast.report.inputs import Inputs, Results
 from sgela_fast.report.page import Heat, Section, distinct, evenly
 from sgela_fast.reproduction.results import CellResult, ResultsFolder
-from sgela_fast.reproduction.rows import Row, rows_of
+from sgela_fast.reproduction.rows import Row
 from sgela_fast.skeletons.archive import Archive
 
 AXES = ("x", "y", "z")
@@ -33,7 +33,7 @@ def cmc_curves(results: Results) -> Section:
     lead: tuple[str, ...] = (
         "The share of probes whose person is among the k best candidates, over k. The area below is nAUC (CMC).",
     )
-    found = [row for row in rows_of(cells_of(results)) if row.first.table in ("1", "2", "3", "evaluation")]
+    found = [row for row in results.rows if row.first.table in ("1", "2", "3", "evaluation")]
     honest = [row for row in found if row.first.selection != "best-on-test"]
     if honest and len(honest) < len(found):
         found, lead = honest, (*lead, "Weights that the test set chose are left out here.")

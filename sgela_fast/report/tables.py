@@ -11,7 +11,7 @@ from sgela_fast.report.config import TABLE_ROWS
 from sgela_fast.report.figures import PROTOCOLS, TITLES, selection_in_words, text
 from sgela_fast.report.inputs import Results
 from sgela_fast.report.page import Section, Table, per_cent
-from sgela_fast.reproduction.published import TABLE1
+from sgela_fast.reproduction.published import NEEDS, TABLE1
 from sgela_fast.reproduction.rows import Row, place
 
 COMPONENTS = ("GE", "GD", "Rev.", "BAS", "MBAS", "LAS", "AGEs")
@@ -158,9 +158,8 @@ def _as_published(results: Results) -> Table:
     entries = _printed(results, "1")
     data = list(dict.fromkeys(name for entry in entries for name in entry["rank1"]))
     head = ["Method", "Needs", *(f"{name} {what}" for name in data for what in ("Rank-1", "nAUC"))]
-    needs = {"depth": "depth images", "multi-modal": "images and skeletons", "skeleton": "skeletons"}
     lines = [
-        [str(entry["label"]), needs.get(str(entry.get("kind")), "–")]
+        [str(entry["label"]), NEEDS.get(str(entry.get("kind")), "–")]
         + [per_cent(entry.get(what, {}).get(name)) for name in data for what in ("rank1", "nauc")]
         for entry in entries
     ]

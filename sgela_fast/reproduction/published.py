@@ -24,6 +24,10 @@ LATER = {"ks20": "KS20"}
 COMPONENTS = ("GE", "GD", "Rev.", "BAS", "MBAS", "LAS", "AGEs")
 
 
+# What a kind of method is computed from.
+NEEDS = {"depth": "depth images", "multi-modal": "images and skeletons", "skeleton": "skeletons"}
+
+
 class Method(NamedTuple):
     """A row of Table 1.
 
@@ -46,7 +50,7 @@ class Method(NamedTuple):
     @property
     def needs(self) -> str:
         """What it is computed from."""
-        return {"depth": "depth images", "multi-modal": "images and skeletons"}.get(self.kind, "skeletons")
+        return NEEDS[self.kind]
 
     @property
     def absent(self) -> str:
